@@ -1,0 +1,313 @@
+//! What a CPU may do to its own units, at `IPL_PCU`: every store to a CPU's entries (I1) and every callback is here.
+
+use core::ptr::NonNull;
+
+use super::state::{CpuPcu, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
+use super::unit::{LoadFlags, StateError, UnitId, UnitOps};
+use super::word::{Tag, Validity, Word};
+use super::{LeakRule, Pcu};
+use crate::kernel::{CpuId, Domain, IplPcu, Kernel};
+
+/// This CPU, for as long as it stays at `IPL_PCU`.
+pub(super) struct Local<'a, K: Kernel<N>, const N: usize> {
+    pub(super) id: CpuId,
+    pub(super) cpu: &'a CpuPcu<K::Lwp, N>,
+    pcu: &'a Pcu<K, N>,
+    kernel: &'a K,
+}
+
+/// What is done to an LWP's state on the CPU that holds it.
+pub(super) enum Command<L> {
+    /// Bring memory up to date; the registers stay the LWP's.
+    Save,
+    /// Bring memory up to date and give the registers up.
+    SaveRelease,
+    /// Give the registers up unsaved; memory becomes the state, or there is none.
+    Discard(Validity),
+    /// Bring memory up to date and copy it to the child, which has run nowhere yet.
+    Copy(NonNull<L>),
+}
+
+impl<L> Clone for Command<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Command<L> {}
+
+impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
+    pub(super) fn local<'a>(&'a self, ipl: &'a IplPcu<'_, K, N>) -> Local<'a, K, N> {
+        let kernel = ipl.kernel();
+        let id = kernel.cpu_id(ipl);
+        Local {
+            id,
+            cpu: kernel.cpu_pcu(id),
+            pcu: self,
+            kernel,
+        }
+    }
+}
+
+impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
+    /// The state of an LWP that the caller holds a token for, or whose live registers this CPU holds.
+    pub(super) fn lwp_pcu(&self, lwp: NonNull<K::Lwp>) -> &LwpPcu<N> {
+        // SAFETY: P4 holds for an LWP with a token, and for the owner of live registers (I3, I7: it is not freed before
+        // its word says otherwise, which only this CPU can make it say).
+        let pcu = unsafe { self.kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        unsafe { pcu.as_ref() }
+    }
+
+    pub(super) fn domain(&self, lwp: NonNull<K::Lwp>) -> Option<Domain> {
+        // SAFETY: P4 holds, as in `lwp_pcu`.
+        unsafe { self.kernel.domain(lwp) }
+    }
+
+    /// The LWP whose live registers this CPU holds in `unit`.
+    pub(super) fn live_owner(&self, unit: UnitId) -> Option<NonNull<K::Lwp>> {
+        debug_assert!(
+            !self.cpu.tag(unit).is_section() || self.cpu.section_depth() != 0,
+            "cpu {} unit {}: owned by a kernel section that nobody is in",
+            self.id.index(),
+            unit.index()
+        );
+        self.cpu.owner(unit)
+    }
+
+    /// Does this CPU's side of the relation agree with the word of `lwp` (I3)?
+    pub(super) fn agrees(&self, unit: UnitId, lwp: NonNull<K::Lwp>, word: Word) -> bool {
+        (self.live_owner(unit) == Some(lwp)) == word.is_live_on(self.id)
+    }
+
+    /// Opens the gate.
+    pub(super) fn open(&self, unit: &UnitOps<K::Lwp>) {
+        if !self.cpu.is_enabled(unit.id) {
+            // SAFETY: at IPL_PCU; the caller is about to touch registers, or serves the live owner.
+            unsafe { (unit.unit_enable)() };
+            self.cpu.set_enabled(self.cpu.enabled() | unit.id.bit());
+        }
+    }
+
+    /// Closes the gate, but not inside a kernel section.
+    pub(super) fn close(&self, unit: &UnitOps<K::Lwp>) {
+        if self.cpu.is_enabled(unit.id) && self.cpu.section_depth() == 0 {
+            // SAFETY: at IPL_PCU; nobody who runs here may use the unit untrapped from now on.
+            unsafe { (unit.unit_trap)() };
+            self.cpu.set_enabled(self.cpu.enabled() & !unit.id.bit());
+        }
+    }
+
+    /// Takes note that the hardware's gate is closed, whatever the shadow said: a use has just trapped.
+    pub(super) fn gate_was_closed(&self, unit: UnitId) {
+        self.cpu.set_enabled(self.cpu.enabled() & !unit.bit());
+    }
+
+    /// Does `command` to `owner`, whose live registers this CPU holds, and closes the gate unless it stood open and the
+    /// owner keeps its registers.
+    pub(super) fn apply(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        owner: NonNull<K::Lwp>,
+        command: Command<K::Lwp>,
+    ) {
+        debug_assert_eq!(
+            self.live_owner(unit.id),
+            Some(owner),
+            "applied to another's registers"
+        );
+        let was_open = self.cpu.is_enabled(unit.id);
+        match command {
+            Command::Save => self.save(unit, owner),
+            Command::SaveRelease => {
+                self.save(unit, owner);
+                self.relinquish(unit, owner, Validity::Valid);
+            }
+            Command::Discard(validity) => {
+                self.cpu.counters(unit.id).discards.bump();
+                self.relinquish(unit, owner, validity);
+            }
+            Command::Copy(child) => {
+                self.save(unit, owner);
+                self.copy(unit, owner, child);
+            }
+        }
+        if !was_open || self.live_owner(unit.id).is_none() {
+            self.close(unit);
+        }
+    }
+
+    /// Does `command` to an LWP that is live nowhere, so that memory is all there is (I4), and that the caller holds.
+    pub(super) fn apply_to_memory(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+        command: Command<K::Lwp>,
+    ) {
+        let pcu = self.lwp_pcu(lwp);
+        let word = pcu.word(unit.id);
+        match command {
+            Command::Save => {}
+            // The caller writes memory next, so a clean link must not survive (I2: the caller holds the LWP).
+            Command::SaveRelease => pcu.set_word(unit.id, Word::nowhere(word.validity())),
+            Command::Discard(validity) => {
+                if validity == Validity::Valid {
+                    pcu.set_used(pcu.used() | unit.id.bit());
+                }
+                pcu.set_word(unit.id, Word::nowhere(validity));
+            }
+            Command::Copy(child) => {
+                if word.is_valid() {
+                    self.copy(unit, lwp, child);
+                }
+            }
+        }
+    }
+
+    /// Makes room: the live registers of whoever owns the unit here are saved and given up.
+    pub(super) fn evict(&self, unit: &UnitOps<K::Lwp>) {
+        if let Some(owner) = self.live_owner(unit.id) {
+            self.save(unit, owner);
+            self.relinquish(unit, owner, Validity::Valid);
+        }
+    }
+
+    /// Loads the state of `lwp`, which is current here and live nowhere, and makes it the owner with the gate open.
+    pub(super) fn acquire(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+    ) -> Result<(), StateError> {
+        self.evict(unit);
+        let pcu = self.lwp_pcu(lwp);
+        let flags = if pcu.word(unit.id).is_valid() {
+            LoadFlags::VALID
+        } else {
+            LoadFlags::INIT
+        };
+        self.open(unit);
+        // SAFETY: at IPL_PCU, `lwp` is current, the last owner was evicted, the gate is open.
+        if let Err(error) = unsafe { (unit.state_load)(lwp, flags) } {
+            // The registers may hold a part of the image, or what the last owner left: nobody's, then (I5).
+            self.wipe(unit);
+            self.close(unit);
+            return Err(error);
+        }
+        let counters = self.cpu.counters(unit.id);
+        if flags == LoadFlags::INIT {
+            &counters.inits
+        } else {
+            &counters.restores
+        }
+        .bump();
+        let serial = self.cpu.new_serial();
+        self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
+        self.note_residue(unit.id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
+        pcu.set_used(pcu.used() | unit.id.bit());
+        pcu.set_word(unit.id, Word::live(self.id, serial));
+        Ok(())
+    }
+
+    /// Gives `lwp` back the registers that are still its own, live or clean, and opens the gate.
+    pub(super) fn reenable(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+    ) -> Result<(), StateError> {
+        let was_open = self.cpu.is_enabled(unit.id);
+        self.open(unit);
+        // SAFETY: at IPL_PCU, `lwp` is current, the registers are its newest state, the gate is open.
+        if let Err(error) = unsafe { (unit.state_load)(lwp, LoadFlags::REENABLE) } {
+            if !was_open {
+                self.close(unit);
+            }
+            return Err(error);
+        }
+        let serial = self.cpu.tag(unit.id).serial();
+        self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
+        self.lwp_pcu(lwp)
+            .set_word(unit.id, Word::live(self.id, serial));
+        Ok(())
+    }
+
+    /// Makes the registers fit to run user mode of `domain` over them (I5): what is left of another domain is saved if it
+    /// is live, and wiped. The gates are left to the caller.
+    pub(super) fn scrub(&self, domain: Domain) {
+        if self.is_fit_for(domain) {
+            return;
+        }
+        for unit in self.pcu.units() {
+            let residue = self.cpu.residue(unit.id);
+            if residue != NO_DOMAIN && residue != domain.get() {
+                self.evict(unit);
+                self.cpu.counters(unit.id).wipes.bump();
+                self.wipe(unit);
+            }
+        }
+    }
+
+    /// May user mode of `domain` run over the registers as they are?
+    pub(super) fn is_fit_for(&self, domain: Domain) -> bool {
+        let summary = self.cpu.residue_summary();
+        summary == NO_DOMAIN || summary == domain.get()
+    }
+
+    /// Loads the initial state into a unit that nobody owns live; clean links to it are broken.
+    pub(super) fn wipe(&self, unit: &UnitOps<K::Lwp>) {
+        debug_assert_eq!(
+            self.live_owner(unit.id),
+            None,
+            "wiped the registers of an owner"
+        );
+        self.open(unit);
+        // SAFETY: at IPL_PCU, nobody's live state is in the registers, the gate is open.
+        unsafe { (unit.state_wipe)() };
+        self.forget_owner(unit);
+        self.note_residue(unit.id, NO_DOMAIN);
+    }
+
+    /// Breaks the clean links to a unit that nobody owns live.
+    pub(super) fn forget_owner(&self, unit: &UnitOps<K::Lwp>) {
+        self.cpu.set_owner(unit.id, None, Tag::NONE);
+    }
+
+    /// Tells the unit that the next use by `lwp`, which is not live here, will be detected.
+    pub(super) fn release(unit: &UnitOps<K::Lwp>, lwp: NonNull<K::Lwp>) {
+        // SAFETY: the caller holds a token for `lwp`, or this CPU its live registers (P4).
+        unsafe { (unit.state_release)(lwp) };
+    }
+
+    /// Notes whose bits the registers hold now.
+    fn note_residue(&self, unit: UnitId, domain: u64) {
+        self.cpu.set_residue(unit, domain);
+        if self.pcu.leak_rule() != LeakRule::DomainAware {
+            self.cpu.forget_residue_summary();
+        }
+    }
+
+    fn save(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
+        self.open(unit);
+        // SAFETY: at IPL_PCU, this CPU holds the live registers of `owner` (I3), the gate is open.
+        unsafe { (unit.state_save)(owner) };
+        self.cpu.counters(unit.id).saves.bump();
+    }
+
+    fn copy(&self, unit: &UnitOps<K::Lwp>, parent: NonNull<K::Lwp>, child: NonNull<K::Lwp>) {
+        // SAFETY: memory holds the parent's newest state; the forker holds the child, which has not run.
+        unsafe { (unit.state_copy)(parent, child) };
+        let child = self.lwp_pcu(child);
+        child.set_used(child.used() | unit.id.bit());
+        child.set_word(unit.id, Word::nowhere(Validity::Valid));
+    }
+
+    /// Gives up the live registers of `owner`. From the last store on another CPU may load the state or free the LWP.
+    fn relinquish(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>, validity: Validity) {
+        Self::release(unit, owner);
+        self.cpu.set_owner(unit.id, None, Tag::NONE);
+        self.cpu.counters(unit.id).releases.bump();
+        // SAFETY: P4 holds until the word says that this CPU has given up (I3, I7).
+        let pcu = unsafe { self.kernel.lwp_pcu(owner) };
+        // SAFETY: as above. This CPU is the one that the word names (I2), and nothing touches the LWP afterwards (I7).
+        unsafe { LwpPcu::give_up(pcu, unit.id, Word::nowhere(validity)) };
+    }
+}

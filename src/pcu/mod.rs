@@ -1,0 +1,185 @@
+//! PCU(9): who owns a per-CPU unit, and when its state moves. Machine-independent; knows no unit and no machine.
+//!
+//! A *unit* is a set of registers of which each CPU has one copy and each LWP wants one: the FPU first of all. The core
+//! moves a state only when somebody else needs the registers, and finds the newest copy wherever it is.
+//!
+//! # Where a state is
+//!
+//! ```text
+//!                    load (init or restore)
+//!       +---------+ -----------------------> +-----------+ --+ switch away and back,
+//!       | nowhere |                          | live on c |   | trap, load:
+//!       +---------+ <----------------------- +-----------+ <-+ re-enable, nothing moves
+//!            ^        stolen, fetched, saved      |   ^
+//!            |        (in memory), discarded      |   | re-enable: the link holds
+//!            |                             save   v   |
+//!            |    the link is broken         +------------+
+//!            +------------------------------ | clean on c |
+//!                                            +------------+
+//! ```
+//!
+//! - *nowhere*: memory holds the state if the word says valid; else there is none, and the next load gives the initial one.
+//! - *live on c*: the registers of CPU c may be newer than memory; memory may hold an equal copy.
+//! - *clean on c*: memory is the newest; the two-way link (the word names the CPU and a serial, and the CPU's tag has the
+//!   same serial) says whether the registers still equal it.
+//!
+//! The *gate* (`CR0.TS` on x86) decides whether a use of the unit traps. It is open for the live owner while it is current,
+//! and derived from the location at the end of every critical section; nothing about it is stored with the LWP.
+//!
+//! # Invariants
+//!
+//! Each unsafe block cites them by number.
+//!
+//! - **I1** A CPU's entries are written only by that CPU, at `IPL_PCU` (interrupts off, no migration, no cross-call served).
+//! - **I2** A live location is set only by that LWP while current, and cleared only by the CPU that it names. A clean one is
+//!   cleared by whoever holds the LWP (itself, or the holder of a stopped one).
+//! - **I3** Below `IPL_PCU` on c: `owner == l` with a live tag if and only if l's word says live on c. Clean links bind nobody.
+//! - **I4** Valid: the newest state is in the registers of the CPU that a live word names, else in memory.
+//! - **I5** Under `DomainAware`, user mode on c runs with registers that hold, in every unit, only its own, its domain's or
+//!   initial state. `Trusting` suspends I5 (not I1-I4) by its named opt-in.
+//! - **I6** Validity and location are one atomic word, changed together; the section that sees "not live" also finishes the
+//!   operation.
+//! - **I7** A clean owner entry is an identity, never dereferenced. Nothing touches an LWP after its final location store
+//!   (so the function that makes it takes a raw pointer).
+//!
+//! The word is stored Release when a holder gives up and loaded Acquire before a load.
+
+mod life;
+mod local;
+mod ops;
+mod state;
+mod stats;
+mod switch;
+mod unit;
+mod word;
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+pub use self::ops::{CoreDump, LoadError};
+pub use self::state::{CpuPcu, LwpPcu};
+pub use self::stats::UnitStats;
+pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
+pub use self::word::Validity;
+
+use crate::kernel::Kernel;
+
+/// When a state is moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Nothing moves at a switch; the gate is closed, and the first use traps. NetBSD's way.
+    #[default]
+    Lazy,
+}
+
+/// Whose registers may lie in a unit while user code runs that did not put them there.
+///
+/// With [`Trusting`](Self::Trusting), plain pcu(9), the last owner's registers stay in the closed unit while other LWPs
+/// run. On CPUs with CVE-2018-3665 (`LazyFP`, INTEL-SA-00145) user code reads them speculatively, through the closed gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeakRule {
+    /// Before user mode of a domain other than the residue's, registers are saved if live, and wiped (I5).
+    #[default]
+    DomainAware,
+    /// Registers stay until somebody else loads. The argument names what that risks.
+    Trusting(AcceptLazyFp),
+}
+
+/// Said by a kernel that lets one domain run over another's registers: it accepts CVE-2018-3665, because its CPUs are not
+/// affected or because all its LWPs trust each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptLazyFp;
+
+/// The per-CPU units of one kernel: the table of their operations and the rules they are switched by.
+///
+/// Methods say in a *Context* line who may call, at which level, and whether they may wait for another CPU.
+pub struct Pcu<K: Kernel<N>, const N: usize> {
+    units: [Option<UnitOps<K::Lwp>>; N],
+    policy: Policy,
+    leak_rule: AtomicU8,
+    kernel: PhantomData<fn(&K)>,
+}
+
+const DOMAIN_AWARE: u8 = 0;
+const TRUSTING: u8 = 1;
+
+impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
+    /// Takes the table of units, NetBSD's `pcu_ops_md_defs[]`; a slot may be empty. Policy [`Policy::Lazy`], leak rule
+    /// [`LeakRule::DomainAware`].
+    ///
+    /// # Panics
+    ///
+    /// If a unit stands in a slot that is not its [`PcuOps::ID`], or if its use cannot be detected, which the policy needs.
+    /// In a constant both are errors of compilation.
+    #[doc(alias = "pcu_ops_md_defs")]
+    pub const fn new(units: [Option<UnitOps<K::Lwp>>; N]) -> Self {
+        let mut index = 0;
+        while index < N {
+            if let Some(unit) = &units[index] {
+                assert!(
+                    unit.id.index() == index,
+                    "a unit stands in another unit's slot"
+                );
+                assert!(unit.use_traps, "Policy::Lazy needs a unit whose use traps");
+            }
+            index += 1;
+        }
+        Self {
+            units,
+            policy: Policy::Lazy,
+            leak_rule: AtomicU8::new(DOMAIN_AWARE),
+            kernel: PhantomData,
+        }
+    }
+
+    /// The same with another leak rule, from before the first LWP ran; later there is
+    /// [`set_leak_rule`](Self::set_leak_rule).
+    #[must_use]
+    pub const fn with_leak_rule(mut self, rule: LeakRule) -> Self {
+        self.leak_rule = AtomicU8::new(encode(rule));
+        self
+    }
+
+    /// The policy of all units.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The leak rule in force.
+    pub fn leak_rule(&self) -> LeakRule {
+        if self.leak_rule.load(Ordering::Relaxed) == TRUSTING {
+            LeakRule::Trusting(AcceptLazyFp)
+        } else {
+            LeakRule::DomainAware
+        }
+    }
+
+    /// The unit with that number, if its slot is not empty.
+    fn unit(&self, unit: UnitId) -> Option<&UnitOps<K::Lwp>> {
+        self.units.get(unit.index())?.as_ref()
+    }
+
+    /// The units of the table in the order of their numbers.
+    fn units(&self) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
+        self.units.iter().flatten()
+    }
+}
+
+const fn encode(rule: LeakRule) -> u8 {
+    match rule {
+        LeakRule::DomainAware => DOMAIN_AWARE,
+        LeakRule::Trusting(AcceptLazyFp) => TRUSTING,
+    }
+}
+
+impl<K: Kernel<N>, const N: usize> fmt::Debug for Pcu<K, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pcu")
+            .field("units", &self.units)
+            .field("policy", &self.policy)
+            .field("leak_rule", &self.leak_rule())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,369 @@
+//! The operations of pcu(9), NetBSD's names without the prefix.
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::Pcu;
+use super::local::{Command, Local};
+use super::state::LwpPcu;
+use super::unit::{StateError, UnitId, UnitOps};
+use super::word::Validity;
+use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
+
+/// Is the LWP being dumped? Then [`Pcu::save_all`] gives the registers up too, so that the dumper finds everything in
+/// memory. NetBSD: the flag `LW_WCORE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreDump {
+    /// No: the registers stay the LWP's.
+    No,
+    /// Yes: saving gives them up.
+    Yes,
+}
+
+/// The current LWP did not get the unit; the gate is closed, and nobody's state was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The kernel's table has no such unit.
+    NoSuchUnit(UnitId),
+    /// The CPU that holds the state does not answer.
+    NoAnswer(CpuId),
+    /// The unit did not load: no area, or a bad image. The registers were wiped.
+    State(StateError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchUnit(unit) => write!(f, "no unit {} in the kernel's table", unit.index()),
+            Self::NoAnswer(cpu) => write!(
+                f,
+                "the state is on cpu {}, which does not answer",
+                cpu.index()
+            ),
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+impl From<NoAnswer> for LoadError {
+    fn from(NoAnswer(cpu): NoAnswer) -> Self {
+        Self::NoAnswer(cpu)
+    }
+}
+
+/// Who asks for a load: only the counters differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Trap,
+    Call,
+}
+
+/// What a load found on this CPU.
+enum Round {
+    Done(Result<(), StateError>),
+    Fetch(CpuId),
+}
+
+impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
+    /// Loads `unit` for the current LWP, taking it from whoever holds it. NetBSD: `pcu_load`.
+    ///
+    /// Context: current LWP, below `IPL_PCU`, not from an interrupt; may wait for a cross-call.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; the LWP's state stays where it was.
+    #[doc(alias = "pcu_load")]
+    pub fn load(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
+        self.load_for(lwp, unit, Cause::Call)
+    }
+
+    /// Serves the unit's trap (`#NM` on x86): what [`load`](Self::load) does, and counted as a trap.
+    ///
+    /// An LWP that finds its registers still here is re-enabled, never reloaded: they may be newer than memory.
+    ///
+    /// Context: the trap's entry, interrupts on again, no lock held that the scheduler takes; may wait for a cross-call.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load): the kernel turns it into a signal, or ends the LWP.
+    pub fn trap(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
+        self.load_for(lwp, unit, Cause::Trap)
+    }
+
+    /// Brings memory up to date and gives the registers up, since callers write memory next. NetBSD: `pcu_save`.
+    ///
+    /// Context: the LWP's holder, below `IPL_PCU`; may wait for a cross-call. The current LWP's next use traps.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] from the CPU that holds the registers; nothing has changed.
+    #[doc(alias = "pcu_save")]
+    pub fn save(&self, lwp: &mut impl Held<K, N>, unit: UnitId) -> Result<(), NoAnswer> {
+        self.unit(unit)
+            .map_or(Ok(()), |unit| self.operate(lwp, unit, Command::SaveRelease))
+    }
+
+    /// Brings memory up to date for all units; the registers stay the LWP's unless it is being dumped. NetBSD:
+    /// `pcu_save_all`.
+    ///
+    /// Context: as [`save`](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`]; units before the one that failed are saved.
+    #[doc(alias = "pcu_save_all")]
+    pub fn save_all(&self, lwp: &mut impl Held<K, N>, dump: CoreDump) -> Result<(), NoAnswer> {
+        self.units().try_for_each(|unit| {
+            let command = match dump {
+                CoreDump::No => Command::Save,
+                CoreDump::Yes => Command::SaveRelease,
+            };
+            self.operate(lwp, unit, command)
+        })
+    }
+
+    /// Throws the registers away. With [`Validity::Valid`] memory is the state from now on, and the caller may write it;
+    /// with [`Validity::Invalid`] the next use gives the initial state. NetBSD: `pcu_discard`.
+    ///
+    /// Context: as [`save`](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] from the CPU that holds the registers; nothing has changed.
+    #[doc(alias = "pcu_discard")]
+    pub fn discard(
+        &self,
+        lwp: &mut impl Held<K, N>,
+        unit: UnitId,
+        validity: Validity,
+    ) -> Result<(), NoAnswer> {
+        self.unit(unit).map_or(Ok(()), |unit| {
+            self.operate(lwp, unit, Command::Discard(validity))
+        })
+    }
+
+    /// Throws the state of all units away: the LWP is as if it had never used one. NetBSD: `pcu_discard_all`.
+    ///
+    /// Context: as [`save`](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`]; the LWP must not be freed then, since a CPU still names it as the owner of its registers.
+    #[doc(alias = "pcu_discard_all")]
+    pub fn discard_all(&self, lwp: &mut impl Held<K, N>) -> Result<(), NoAnswer> {
+        self.units()
+            .try_for_each(|unit| self.operate(lwp, unit, Command::Discard(Validity::Invalid)))?;
+        let ipl = IplPcu::raise(lwp.kernel());
+        let local = self.local(&ipl);
+        local.lwp_pcu(lwp.lwp()).set_used(0);
+        Ok(())
+    }
+
+    /// Saves whatever is live on this CPU and gives it up: before a kernel use of the units, a CPU's going offline, a
+    /// suspend. Clean links to this CPU are broken as well. NetBSD: `pcu_save_all_on_cpu`.
+    ///
+    /// Context: anywhere at `IPL_PCU`, from an interrupt too; does not wait.
+    #[doc(alias = "pcu_save_all_on_cpu")]
+    pub fn save_all_on_cpu(&self, ipl: &IplPcu<'_, K, N>) {
+        let local = self.local(ipl);
+        for unit in self.units() {
+            local.evict(unit);
+            local.forget_owner(unit);
+            local.close(unit);
+        }
+    }
+
+    /// Does `command` to the state of `lwp`, wherever it is.
+    ///
+    /// The request names the LWP: if a thief was faster, the holder finds another owner, which is success, since the thief
+    /// saved the state; the next round then finishes on memory. A round sees "not live" and finishes in one section (I6),
+    /// and only the LWP's holder, the caller, could make it live again (I2), so there are two rounds at most.
+    pub(super) fn operate(
+        &self,
+        lwp: &impl Held<K, N>,
+        unit: &UnitOps<K::Lwp>,
+        command: Command<K::Lwp>,
+    ) -> Result<(), NoAnswer> {
+        let kernel = lwp.kernel();
+        loop {
+            let ipl = IplPcu::raise(kernel);
+            let local = self.local(&ipl);
+            let word = local.lwp_pcu(lwp.lwp()).word(unit.id);
+            debug_assert!(
+                local.agrees(unit.id, lwp.lwp(), word),
+                "{:?}: {word:?}, {:?}",
+                local.id,
+                local.cpu
+            );
+            match word.live_cpu() {
+                None => {
+                    local.apply_to_memory(unit, lwp.lwp(), command);
+                    return Ok(());
+                }
+                Some(holder) if holder == local.id => {
+                    local.apply(unit, lwp.lwp(), command);
+                    return Ok(());
+                }
+                Some(holder) => {
+                    let request = self.ask(&local, unit, holder, lwp.lwp(), command);
+                    if self.send(kernel, ipl, &request)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the request to `holder`, and counts it here.
+    fn ask<'a>(
+        &'a self,
+        local: &Local<'_, K, N>,
+        unit: &'a UnitOps<K::Lwp>,
+        holder: CpuId,
+        owner: NonNull<K::Lwp>,
+        command: Command<K::Lwp>,
+    ) -> Request<'a, K, N> {
+        local.cpu.counters(unit.id).xcalls.bump();
+        Request {
+            pcu: self,
+            unit,
+            holder,
+            owner,
+            command,
+            served: AtomicBool::new(false),
+        }
+    }
+
+    fn load_for(
+        &self,
+        lwp: &mut Current<'_, K, N>,
+        unit: UnitId,
+        cause: Cause,
+    ) -> Result<(), LoadError> {
+        let unit = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
+        let kernel = lwp.kernel();
+        let mut ipl = IplPcu::raise(kernel);
+        let counters = self.local(&ipl).cpu.counters(unit.id);
+        if cause == Cause::Trap {
+            &counters.traps
+        } else {
+            &counters.loads
+        }
+        .bump();
+        loop {
+            let local = self.local(&ipl);
+            match Self::load_here(&local, unit, lwp.lwp(), cause) {
+                Round::Done(result) => {
+                    if result.is_err() {
+                        local.cpu.counters(unit.id).failed.bump();
+                    }
+                    return result.map_err(LoadError::State);
+                }
+                Round::Fetch(holder) => {
+                    let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
+                    let answer = self.send(kernel, ipl, &request);
+                    // The LWP may have migrated while it waited: everything is read anew.
+                    ipl = IplPcu::raise(kernel);
+                    if let Err(error) = answer {
+                        self.local(&ipl).cpu.counters(unit.id).failed.bump();
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes the request at `IPL_PCU` and waits below it; says whether the holder did it, or found another owner.
+    fn send(
+        &self,
+        kernel: &K,
+        ipl: IplPcu<'_, K, N>,
+        request: &Request<'_, K, N>,
+    ) -> Result<bool, NoAnswer> {
+        kernel.cross_call(ipl, request.holder, &|ipl| request.serve(ipl))?;
+        let served = request.served.load(Ordering::Relaxed);
+        if !served {
+            let ipl = IplPcu::raise(kernel);
+            let local = self.local(&ipl);
+            local.cpu.counters(request.unit.id).xcalls_raced.bump();
+        }
+        Ok(served)
+    }
+
+    /// One round of a load, on the CPU where the LWP is now.
+    fn load_here(
+        local: &Local<'_, K, N>,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+        cause: Cause,
+    ) -> Round {
+        let word = local.lwp_pcu(lwp).word(unit.id);
+        debug_assert!(
+            local.agrees(unit.id, lwp, word),
+            "{:?}: {word:?}, {:?}",
+            local.id,
+            local.cpu
+        );
+        let counters = local.cpu.counters(unit.id);
+        let is_live_here = match word.live_cpu() {
+            Some(holder) if holder != local.id => return Round::Fetch(holder),
+            live => live.is_some(),
+        };
+        let gate_was_open = local.cpu.is_enabled(unit.id);
+        if cause == Cause::Trap {
+            local.gate_was_closed(unit.id);
+        }
+        if !is_live_here && !word.links(local.id, local.cpu.tag(unit.id)) {
+            return Round::Done(local.acquire(unit, lwp));
+        }
+        let result = local.reenable(unit, lwp);
+        if result.is_ok() {
+            match cause {
+                Cause::Call => &counters.reenables_load,
+                Cause::Trap if is_live_here && gate_was_open => &counters.spurious,
+                Cause::Trap => &counters.reenables_trap,
+            }
+            .bump();
+        }
+        Round::Done(result)
+    }
+}
+
+impl<const N: usize> LwpPcu<N> {
+    /// Is there a state of `unit` that the next load will bring back? NetBSD: `pcu_valid_p`.
+    ///
+    /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.
+    #[doc(alias = "pcu_valid_p")]
+    pub fn valid_p(&self, unit: UnitId) -> bool {
+        unit.index() < N && self.word(unit).is_valid()
+    }
+}
+
+/// What one CPU asks of another. It lives on the asker's stack until the answer.
+struct Request<'a, K: Kernel<N>, const N: usize> {
+    pcu: &'a Pcu<K, N>,
+    unit: &'a UnitOps<K::Lwp>,
+    holder: CpuId,
+    owner: NonNull<K::Lwp>,
+    command: Command<K::Lwp>,
+    served: AtomicBool,
+}
+
+// SAFETY: the pointers in it name LWPs that the asker holds for as long as the request exists; they are only handed to the
+// protocol, whose entries are atomic, and to the unit's callbacks, which may run on any CPU.
+unsafe impl<K: Kernel<N>, const N: usize> Sync for Request<'_, K, N> {}
+
+impl<K: Kernel<N>, const N: usize> Request<'_, K, N> {
+    /// Runs on the holder. A mismatch is success: a thief there saved the owner's state and gave it up.
+    fn serve(&self, ipl: &IplPcu<'_, K, N>) {
+        let local = self.pcu.local(ipl);
+        if local.live_owner(self.unit.id) == Some(self.owner) {
+            self.served.store(true, Ordering::Relaxed);
+            local.apply(self.unit, self.owner, self.command);
+        }
+    }
+}

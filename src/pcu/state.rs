@@ -1,0 +1,265 @@
+//! What the protocol remembers: [`CpuPcu`] for a CPU, [`LwpPcu`] for an LWP.
+
+use core::fmt;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use static_assertions::assert_eq_size;
+
+use super::stats::{UnitCounters, UnitStats};
+use super::unit::UnitId;
+use super::word::{Serial, Tag, Validity, Word};
+
+/// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
+/// atomic only because debuggers and statistics look from outside.
+pub struct CpuPcu<L, const N: usize> {
+    units: [CpuUnit<L>; N],
+    /// Bit U: the gate of unit U is open. Shadows the hardware (`CR0.TS`); changed together with it.
+    enabled: AtomicU32,
+    /// The depth of kernel sections; while it is not 0 no gate is closed.
+    section_depth: AtomicU32,
+    /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`]: what the hit path of a switch compares.
+    residue_summary: AtomicU64,
+    serial: AtomicU64,
+}
+
+struct CpuUnit<L> {
+    owner: AtomicPtr<L>,
+    tag: AtomicU64,
+    /// The domain whose bits the registers hold; outlives the owner.
+    residue: AtomicU64,
+    counters: UnitCounters,
+}
+
+/// The registers hold nobody's bits.
+pub(super) const NO_DOMAIN: u64 = 0;
+/// The registers hold bits of the kernel, or of more than one domain: no user domain may see them.
+pub(super) const MIXED_DOMAINS: u64 = u64::MAX;
+
+impl<L, const N: usize> CpuPcu<L, N> {
+    /// The state of a CPU that has not run an LWP yet: its gates are closed and its registers initial, as
+    /// `x86_64::fpu::init_cpu` leaves them.
+    pub const fn new() -> Self {
+        const { assert!(N <= UnitId::LIMIT, "a table holds 32 units") };
+        Self {
+            units: [const {
+                CpuUnit {
+                    owner: AtomicPtr::new(null_mut()),
+                    tag: AtomicU64::new(0),
+                    residue: AtomicU64::new(NO_DOMAIN),
+                    counters: UnitCounters::new(),
+                }
+            }; N],
+            enabled: AtomicU32::new(0),
+            section_depth: AtomicU32::new(0),
+            residue_summary: AtomicU64::new(NO_DOMAIN),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// The LWP whose live registers this CPU holds, for debuggers, tests and schedulers' hints. NetBSD:
+    /// `ci_pcu_curlwp[]`. The answer may be old before it is read; never dereference it.
+    #[doc(alias = "ci_pcu_curlwp")]
+    pub fn owner(&self, unit: UnitId) -> Option<NonNull<L>> {
+        let slot = self.units.get(unit.index())?;
+        if Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live() {
+            NonNull::new(slot.owner.load(Ordering::Relaxed))
+        } else {
+            None
+        }
+    }
+
+    /// Is the gate of `unit` open on this CPU?
+    pub fn is_enabled(&self, unit: UnitId) -> bool {
+        self.enabled() & unit.bit() != 0
+    }
+
+    /// What the unit's counters show; zeros for a unit that the table does not have.
+    pub fn stats(&self, unit: UnitId) -> UnitStats {
+        self.units
+            .get(unit.index())
+            .map_or_else(UnitStats::default, |slot| slot.counters.snapshot())
+    }
+
+    pub(super) fn counters(&self, unit: UnitId) -> &UnitCounters {
+        &self.units[unit.index()].counters
+    }
+
+    pub(super) fn tag(&self, unit: UnitId) -> Tag {
+        Tag::from_raw(self.units[unit.index()].tag.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_owner(&self, unit: UnitId, owner: Option<NonNull<L>>, tag: Tag) {
+        let slot = &self.units[unit.index()];
+        let owner = owner.map_or(null_mut(), NonNull::as_ptr);
+        slot.owner.store(owner, Ordering::Relaxed);
+        slot.tag.store(tag.raw(), Ordering::Relaxed);
+    }
+
+    pub(super) fn residue(&self, unit: UnitId) -> u64 {
+        self.units[unit.index()].residue.load(Ordering::Relaxed)
+    }
+
+    /// Notes whose bits the registers of `unit` hold, and derives the summary anew.
+    pub(super) fn set_residue(&self, unit: UnitId, domain: u64) {
+        let slot = &self.units[unit.index()];
+        slot.residue.store(domain, Ordering::Relaxed);
+        let summary = self.units.iter().fold(NO_DOMAIN, |summary, slot| {
+            match slot.residue.load(Ordering::Relaxed) {
+                NO_DOMAIN => summary,
+                domain if summary == NO_DOMAIN || summary == domain => domain,
+                _ => MIXED_DOMAINS,
+            }
+        });
+        self.residue_summary.store(summary, Ordering::Relaxed);
+    }
+
+    /// Tells the hit path that whoever comes may run over the registers as they are.
+    pub(super) fn forget_residue_summary(&self) {
+        self.residue_summary.store(NO_DOMAIN, Ordering::Relaxed);
+    }
+
+    pub(super) fn residue_summary(&self) -> u64 {
+        self.residue_summary.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enabled(&self) -> u32 {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_enabled(&self, enabled: u32) {
+        self.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    pub(super) fn section_depth(&self) -> u32 {
+        self.section_depth.load(Ordering::Relaxed)
+    }
+
+    /// Gives a serial that this CPU never gave before.
+    pub(super) fn new_serial(&self) -> Serial {
+        let serial = Serial::from_raw(self.serial.load(Ordering::Relaxed)).next();
+        self.serial.store(serial.raw(), Ordering::Relaxed);
+        serial
+    }
+}
+
+impl<L, const N: usize> Default for CpuPcu<L, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L, const N: usize> fmt::Debug for CpuPcu<L, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owners = self.units.iter().map(|slot| {
+            let tag = Tag::from_raw(slot.tag.load(Ordering::Relaxed));
+            (slot.owner.load(Ordering::Relaxed), tag)
+        });
+        f.debug_struct("CpuPcu")
+            .field("enabled", &self.enabled())
+            .field("owners", &OneByOne(owners))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows an iterator as a list; the fake kernel's failure messages are made of it.
+struct OneByOne<I>(I);
+
+impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.clone()).finish()
+    }
+}
+
+/// What one LWP carries: where each unit's state is. Put it into the kernel's LWP.
+///
+/// Dropping it while registers are live anywhere panics, in release too: some CPU would go on naming freed memory (I7).
+pub struct LwpPcu<const N: usize> {
+    words: [AtomicU64; N],
+    /// Bit U clear: the LWP never used unit U since its last discard (a clear bit never lies).
+    used: AtomicU32,
+}
+assert_eq_size!(LwpPcu<1>, [u64; 2]);
+assert_eq_size!(LwpPcu<3>, [u64; 4]);
+
+impl<const N: usize> LwpPcu<N> {
+    /// The state of an LWP that has never run.
+    pub const fn new() -> Self {
+        Self {
+            words: [const { AtomicU64::new(Word::nowhere(Validity::Invalid).raw()) }; N],
+            used: AtomicU32::new(0),
+        }
+    }
+
+    /// Loads the word: Acquire, so that whoever sees "nowhere" also sees the image that the last holder wrote.
+    pub(super) fn word(&self, unit: UnitId) -> Word {
+        Word::from_raw(self.words[unit.index()].load(Ordering::Acquire))
+    }
+
+    /// Stores the word: Release, for the counterpart of [`word`](Self::word).
+    pub(super) fn set_word(&self, unit: UnitId, word: Word) {
+        self.words[unit.index()].store(word.raw(), Ordering::Release);
+    }
+
+    /// Stores the word of an LWP that somebody else may free as soon as the word is stored (I7).
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid until then.
+    pub(super) unsafe fn give_up(this: NonNull<Self>, unit: UnitId, word: Word) {
+        // SAFETY: `this` is valid; only the address of the field is computed.
+        let words = unsafe { &raw const (*this.as_ptr()).words };
+        // SAFETY: as above; the reference is to an atomic, which asks nothing of the memory after its store.
+        let words = unsafe { &*words };
+        words[unit.index()].store(word.raw(), Ordering::Release);
+    }
+
+    pub(super) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_used(&self, used: u32) {
+        self.used.store(used, Ordering::Relaxed);
+    }
+}
+
+impl<const N: usize> Default for LwpPcu<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Drop for LwpPcu<N> {
+    fn drop(&mut self) {
+        for word in &self.words {
+            let word = Word::from_raw(word.load(Ordering::Acquire));
+            assert!(
+                !word.is_live(),
+                "an LWP was dropped while its registers are live: {word:?}"
+            );
+        }
+    }
+}
+
+impl<const N: usize> fmt::Debug for LwpPcu<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self
+            .words
+            .iter()
+            .map(|word| Word::from_raw(word.load(Ordering::Relaxed)));
+        f.debug_list().entries(words).finish()
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let serial = self.raw() >> 16;
+        match (self.is_live(), self.cpu()) {
+            (true, Some(cpu)) => write!(f, "live on cpu {} (serial {serial})", cpu.index()),
+            (true, None) => write!(f, "live nowhere: {:#x}", self.raw()),
+            (false, Some(cpu)) => write!(f, "clean on cpu {} (serial {serial})", cpu.index()),
+            (false, None) if self.is_valid() => f.write_str("in memory"),
+            (false, None) => f.write_str("none"),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The two encodings that the protocol stands on: an LWP's word and a CPU's tag.
+//!
+//! ```text
+//! word   63 ............ 16  15 ...... 2      1       0
+//!        serial (48 bits)    CPU + 1, or 0   valid   live
+//! tag    63 ............ 16  15 ...... 2      1       0
+//!        serial (48 bits)    0               section live
+//! ```
+
+use crate::kernel::CpuId;
+
+const LIVE: u64 = 1 << 0;
+const VALID: u64 = 1 << 1;
+const SECTION: u64 = 1 << 1;
+const CPU_SHIFT: u32 = 2;
+const CPU_MASK: u64 = (1 << 14) - 1;
+const SERIAL_SHIFT: u32 = 16;
+
+/// Is there a state that a load has to bring back? NetBSD: the `valid` argument of `pcu_discard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Memory holds the state, or is about to.
+    Valid,
+    /// There is none; the next load gives the initial state.
+    Invalid,
+}
+
+/// A serial: new at each init and restore on a CPU, never used twice there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serial(u64);
+
+impl Serial {
+    /// What no tag has that names registers.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The serial after this one.
+    ///
+    /// 2^48 loads at one a microsecond take nine years; running out is asserted in release too, since a serial that comes
+    /// back would make a stale link hold.
+    pub(super) fn next(self) -> Self {
+        let next = self.0 + 1;
+        assert!(
+            next >> (64 - SERIAL_SHIFT) == 0,
+            "the serials of a CPU ran out"
+        );
+        Self(next)
+    }
+
+    pub(super) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(super) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// Where an LWP's state is, and whether there is one: one value, changed together (I6).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+impl Word {
+    /// Nowhere, with or without a valid image in memory.
+    pub(super) const fn nowhere(validity: Validity) -> Self {
+        match validity {
+            Validity::Valid => Self(VALID),
+            Validity::Invalid => Self(0),
+        }
+    }
+
+    /// Live on `cpu`: its registers may be newer than memory.
+    pub(super) const fn live(cpu: CpuId, serial: Serial) -> Self {
+        Self(LIVE | VALID | ((cpu.index() as u64 + 1) << CPU_SHIFT) | (serial.0 << SERIAL_SHIFT))
+    }
+
+    pub(super) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(super) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn is_live(self) -> bool {
+        self.0 & LIVE != 0
+    }
+
+    pub(super) const fn is_valid(self) -> bool {
+        self.0 & VALID != 0
+    }
+
+    pub(super) const fn validity(self) -> Validity {
+        if self.is_valid() {
+            Validity::Valid
+        } else {
+            Validity::Invalid
+        }
+    }
+
+    /// The CPU that the word names, live or clean.
+    pub(super) fn cpu(self) -> Option<CpuId> {
+        let field = (self.0 >> CPU_SHIFT) & CPU_MASK;
+        u16::try_from(field)
+            .ok()
+            .and_then(|field| field.checked_sub(1))
+            .and_then(CpuId::new)
+    }
+
+    /// The CPU whose registers are the newest state, if any are (I4).
+    pub(super) fn live_cpu(self) -> Option<CpuId> {
+        if self.is_live() { self.cpu() } else { None }
+    }
+
+    pub(super) fn is_live_on(self, cpu: CpuId) -> bool {
+        self.live_cpu() == Some(cpu)
+    }
+
+    /// Does the two-way link hold: is this word clean on `cpu`, and do its registers, which `tag` describes, still equal
+    /// the LWP's memory?
+    pub(super) fn links(self, cpu: CpuId, tag: Tag) -> bool {
+        !self.is_live()
+            && self.is_valid()
+            && self.cpu() == Some(cpu)
+            && !tag.is_live()
+            && tag.serial() != Serial::NONE
+            && self.0 >> SERIAL_SHIFT == tag.serial().0
+    }
+}
+
+/// What a CPU says of the registers that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u64);
+
+impl Tag {
+    /// The registers are nobody's: initial, or what is left of somebody.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The owner's live registers.
+    pub(super) const fn live(serial: Serial) -> Self {
+        Self(LIVE | (serial.0 << SERIAL_SHIFT))
+    }
+
+    pub(super) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(super) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn is_live(self) -> bool {
+        self.0 & LIVE != 0
+    }
+
+    /// Is a kernel section the owner?
+    pub(super) const fn is_section(self) -> bool {
+        self.0 & SECTION != 0
+    }
+
+    pub(super) const fn serial(self) -> Serial {
+        Serial(self.0 >> SERIAL_SHIFT)
+    }
+}

@@ -1,0 +1,209 @@
+//! The FPU as a unit: x87, SSE and AVX registers, gated by `CR0.TS`.
+//!
+//! - [`Fpu`]: the unit, for the kernel's table: `UnitOps::of::<Fpu>()`.
+//! - [`FpuArea`]: where an LWP's registers are saved; the kernel's LWP implements it.
+//! - [`init_cpu`]: per-CPU start.
+//!
+//! An image is saved by XSAVEOPT, XSAVE or FXSAVE, the best that CPUID shows, always with the same requested-feature bitmap.
+//! `PKRU` and supervisor states are not part of it: they take effect in the kernel too, so the kernel switches them itself.
+
+mod detect;
+mod image;
+
+use core::ptr::NonNull;
+
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
+pub use self::detect::{FpuFeatures, InitError, SaveInstruction};
+
+use super::instructions;
+use crate::pcu::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId};
+
+/// The alignment of an area. Intel SDM, volume 1, "XSAVE Area"; FXSAVE is content with 16.
+pub const AREA_ALIGN: usize = 64;
+
+/// The kernel has no area for the LWP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+/// An LWP that has a place to save the FPU's registers in.
+///
+/// # Safety
+///
+/// The area is [`FpuFeatures::area_bytes`] long, at a multiple of [`AREA_ALIGN`], was made ready by [`prepare`], belongs to
+/// this LWP alone, and stays the same from the first `Ok` until the LWP has no valid state any more.
+pub unsafe trait FpuArea {
+    /// Gives the area; the first call may allocate it, and may refuse.
+    ///
+    /// Context: at `IPL_PCU`, from the trap too; takes no lock that the scheduler holds, does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: [`Pcu::load`](crate::pcu::Pcu::load) then fails, and the kernel tells the LWP.
+    ///
+    /// # Safety
+    ///
+    /// `lwp` is valid, and nobody else asks for its area at the same time.
+    unsafe fn area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused>;
+}
+
+/// What this machine's FPU has, found once.
+pub fn features() -> &'static FpuFeatures {
+    detect::features()
+}
+
+/// Makes fresh memory an area that holds the initial state.
+///
+/// # Safety
+///
+/// `area` is [`FpuFeatures::area_bytes`] writable bytes at a multiple of [`AREA_ALIGN`] that nobody else uses.
+pub unsafe fn prepare(area: NonNull<u8>) {
+    // SAFETY: the caller promises so many writable bytes.
+    unsafe { area.write_bytes(0, features().area_bytes()) };
+    let initial = NonNull::from(&image::INITIAL_IMAGE).cast();
+    let bytes = features().area_bytes().min(image::INITIAL_BYTES);
+    // SAFETY: the caller promises the area, which is not the static image.
+    unsafe { area.copy_from_nonoverlapping(initial, bytes) };
+}
+
+/// Starts the FPU of this CPU: `CR0.MP` and `NE`, `CR4.OSFXSR`, `OSXMMEXCPT` and `OSXSAVE`, `XCR0`, initial registers, and
+/// the gate closed, as a new [`CpuPcu`](crate::pcu::CpuPcu) assumes.
+///
+/// Context: once on each CPU, before an LWP runs there. Source: Intel SDM, volume 3A, "Initializing the x87 FPU/SSE/XSAVE".
+///
+/// # Errors
+///
+/// [`InitError`] when this CPU differs from the first one, so that no image would fit both.
+///
+/// # Safety
+///
+/// In ring 0, with interrupts off, in a kernel that uses no FPU register itself.
+pub unsafe fn init_cpu() -> Result<(), InitError> {
+    let features = features();
+    features.check_this_cpu()?;
+    let cr0 = (Cr0::read() | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR)
+        - (Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+    // SAFETY: ring 0; these bits change nothing for soft-float code.
+    unsafe { Cr0::write(cr0) };
+    let mut cr4 = Cr4::read() | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+    if features.xcr0() != 0 {
+        cr4 |= Cr4Flags::OSXSAVE;
+    }
+    // SAFETY: ring 0; CPUID shows each bit that is set.
+    unsafe { Cr4::write(cr4) };
+    if features.xcr0() != 0 {
+        // SAFETY: OSXSAVE is set, and CPUID shows each of these components.
+        unsafe { XCr0::write(XCr0Flags::from_bits_truncate(features.xcr0())) };
+        features.check_area_bytes()?;
+    }
+    load_initial();
+    // SAFETY: ring 0, interrupts off.
+    unsafe { instructions::stts() };
+    Ok(())
+}
+
+/// The unit. Its use is detected by `#NM` while `CR0.TS` is set.
+#[derive(Debug)]
+pub enum Fpu {}
+
+// SAFETY: save and restore move all components of `XCR0` that the kernel's user code can reach, with one bitmap for both; a
+// wipe restores the initial image, never FNINIT, which would leave XMM and ST contents in place.
+unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
+    const ID: UnitId = UnitId::new(0);
+
+    unsafe fn state_save(lwp: NonNull<L>) {
+        // SAFETY: `lwp` is valid, and the core works on its state alone.
+        let Ok(area) = (unsafe { L::area(lwp) }) else {
+            debug_assert!(false, "{lwp:?} owns the FPU and has lost its area");
+            return;
+        };
+        let features = features();
+        match features.save_instruction() {
+            // SAFETY: the promises of `FpuArea`; the gate is open.
+            SaveInstruction::Fxsave => unsafe { instructions::fxsave(area) },
+            // SAFETY: as above.
+            SaveInstruction::Xsave => unsafe { instructions::xsave(area, features.xcr0()) },
+            // SAFETY: as above; nobody writes an area while its LWP has live registers.
+            SaveInstruction::Xsaveopt => unsafe { instructions::xsaveopt(area, features.xcr0()) },
+        }
+    }
+
+    unsafe fn state_load(lwp: NonNull<L>, flags: LoadFlags) -> Result<(), StateError> {
+        if flags.contains(PcuFlags::PCU_REENABLE) {
+            return Ok(());
+        }
+        // SAFETY: `lwp` is valid, and the core works on its state alone.
+        let area = unsafe { L::area(lwp) }.map_err(|Refused| StateError::Refused)?;
+        if !flags.contains(PcuFlags::PCU_VALID) {
+            load_initial();
+            return Ok(());
+        }
+        restore(area).map_err(|instructions::Faulted| StateError::BadImage)
+    }
+
+    unsafe fn state_release(_: NonNull<L>) {}
+
+    unsafe fn unit_enable() {
+        debug_assert!(
+            Cr0::read().contains(Cr0Flags::TASK_SWITCHED),
+            "CR0.TS is clear already"
+        );
+        // SAFETY: the core calls this in ring 0, at IPL_PCU.
+        unsafe { instructions::clts() };
+    }
+
+    unsafe fn unit_trap() {
+        debug_assert!(
+            !Cr0::read().contains(Cr0Flags::TASK_SWITCHED),
+            "CR0.TS is set already"
+        );
+        // SAFETY: the core calls this in ring 0, at IPL_PCU.
+        unsafe { instructions::stts() };
+    }
+
+    unsafe fn state_wipe() {
+        load_initial();
+    }
+
+    unsafe fn state_copy(parent: NonNull<L>, child: NonNull<L>) {
+        // SAFETY: `parent` is valid, and the core works on its state alone.
+        let from = unsafe { L::area(parent) };
+        // SAFETY: the same of `child`.
+        let to = unsafe { L::area(child) };
+        let (Ok(from), Ok(to)) = (from, to) else {
+            debug_assert!(false, "{child:?} has no area to copy the parent's state to");
+            return;
+        };
+        // SAFETY: two areas of that length, of two LWPs.
+        unsafe { from.copy_to_nonoverlapping(to, features().area_bytes()) };
+    }
+
+    unsafe fn is_initial(lwp: NonNull<L>) -> bool {
+        // SAFETY: `lwp` is valid, and the core works on its state alone.
+        let area = unsafe { L::area(lwp) };
+        // SAFETY: memory holds the newest state, an image of this machine's kind.
+        area.is_ok_and(|area| unsafe { image::is_initial(area, features()) })
+    }
+}
+
+/// Loads the initial image into all registers of the unit.
+fn load_initial() {
+    let result = restore(NonNull::from(&image::INITIAL_IMAGE).cast());
+    debug_assert_eq!(result, Ok(()), "the processor refused the initial image");
+}
+
+fn restore(area: NonNull<u8>) -> Result<(), instructions::Faulted> {
+    let features = features();
+    match features.save_instruction() {
+        // SAFETY: the gate is open and nobody's live state in the registers, as every caller's contract says.
+        SaveInstruction::Fxsave => unsafe { instructions::fxrstor(area) },
+        // SAFETY: as above.
+        SaveInstruction::Xsave | SaveInstruction::Xsaveopt => unsafe {
+            instructions::xrstor(area, features.xcr0())
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

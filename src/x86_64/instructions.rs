@@ -1,0 +1,138 @@
+//! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families. The only assembly of the crate.
+//!
+//! None of them is `nomem`: each reads or writes memory, or decides whether a later access to registers traps, and so must
+//! stay where it is among the accesses around it. None is `preserves_flags` where it changes them.
+
+use core::arch::{asm, naked_asm};
+use core::ptr::NonNull;
+
+use x86_64::registers::control::{Cr0, Cr0Flags};
+
+/// Clears `CR0.TS`: the FPU may be used. Intel SDM, volume 2A, "CLTS".
+///
+/// # Safety
+///
+/// In ring 0, at `IPL_PCU`.
+pub(super) unsafe fn clts() {
+    // SAFETY: ring 0 is promised. Not `nomem`: accesses to areas must not move above it.
+    unsafe { asm!("clts", options(nostack, preserves_flags)) };
+}
+
+/// Sets `CR0.TS`: the next use of the FPU raises `#NM`. Intel SDM, volume 3A, "Control Registers".
+///
+/// # Safety
+///
+/// In ring 0, at `IPL_PCU`.
+pub(super) unsafe fn stts() {
+    let cr0 = Cr0::read_raw() | Cr0Flags::TASK_SWITCHED.bits();
+    // SAFETY: ring 0 is promised; TS alone changes, and soft-float code does not notice it.
+    unsafe { Cr0::write_raw(cr0) };
+}
+
+/// Saves x87, MMX and SSE state. Intel SDM, volume 2A, "FXSAVE".
+///
+/// # Safety
+///
+/// `area` is 512 writable bytes at a multiple of 16; `CR0.TS` is clear.
+pub(super) unsafe fn fxsave(area: NonNull<u8>) {
+    // SAFETY: the caller promises the area.
+    unsafe { asm!("fxsave64 [{}]", in(reg) area.as_ptr(), options(nostack, preserves_flags)) };
+}
+
+/// Saves the components in `mask`. Intel SDM, volume 1, "Operation of XSAVE".
+///
+/// # Safety
+///
+/// `area` is writable, at a multiple of 64, and large enough for `mask` in the standard format; `CR0.TS` is clear and
+/// `CR4.OSXSAVE` set.
+pub(super) unsafe fn xsave(area: NonNull<u8>, mask: u64) {
+    let (low, high) = halves(mask);
+    // SAFETY: the caller promises the area and the mode.
+    unsafe {
+        asm!("xsave64 [{}]", in(reg) area.as_ptr(), in("eax") low, in("edx") high, options(nostack, preserves_flags));
+    }
+}
+
+/// Saves the components in `mask` that were changed since they were loaded from the same area. Intel SDM, volume 1,
+/// "Operation of XSAVEOPT".
+///
+/// # Safety
+///
+/// As [`xsave`]; whatever the last restore on this CPU from this area loaded is still in the area, unless changed by it.
+pub(super) unsafe fn xsaveopt(area: NonNull<u8>, mask: u64) {
+    let (low, high) = halves(mask);
+    // SAFETY: the caller promises the area and the mode.
+    unsafe {
+        asm!("xsaveopt64 [{}]", in(reg) area.as_ptr(), in("eax") low, in("edx") high, options(nostack, preserves_flags));
+    }
+}
+
+/// The processor refused an image: the registers may hold any part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Faulted;
+
+/// Loads x87, MMX and SSE state. Intel SDM, volume 2A, "FXRSTOR".
+///
+/// # Safety
+///
+/// `CR0.TS` is clear. The area may be bad or not mapped if the kernel's handlers ask [`fixup`]; nobody's live state is in
+/// the registers.
+pub(super) unsafe fn fxrstor(area: NonNull<u8>) -> Result<(), Faulted> {
+    let failed: u32;
+    // SAFETY: `fxrstor_at` is called with what it takes; the clobbers name all that a restore changes.
+    unsafe {
+        asm!("call {at}", at = sym fxrstor_at, in("rdi") area.as_ptr(), lateout("eax") failed, clobber_abi("C"));
+    }
+    if failed == 0 { Ok(()) } else { Err(Faulted) }
+}
+
+/// Loads the components in `mask`. Intel SDM, volume 1, "Operation of XRSTOR".
+///
+/// # Safety
+///
+/// As [`fxrstor`]; `CR4.OSXSAVE` is set.
+pub(super) unsafe fn xrstor(area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
+    let (low, high) = halves(mask);
+    let failed: u32;
+    // SAFETY: `xrstor_at` is called with what it takes; the clobbers name all that a restore changes.
+    unsafe {
+        asm!(
+            "call {at}", at = sym xrstor_at,
+            in("rdi") area.as_ptr(), inlateout("eax") low => failed, in("edx") high,
+            clobber_abi("C"),
+        );
+    }
+    if failed == 0 { Ok(()) } else { Err(Faulted) }
+}
+
+fn halves(mask: u64) -> (u32, u32) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is what is wanted"
+    )]
+    (mask as u32, (mask >> 32) as u32)
+}
+
+/// The instruction that may fault is the first of its function, so the function's address is the address of the fault.
+#[unsafe(naked)]
+extern "C" fn fxrstor_at() {
+    naked_asm!("fxrstor64 [rdi]", "xor eax, eax", "ret");
+}
+
+/// As [`fxrstor_at`].
+#[unsafe(naked)]
+extern "C" fn xrstor_at() {
+    naked_asm!("xrstor64 [rdi]", "xor eax, eax", "ret");
+}
+
+/// Where a faulted restore continues: its return address is on the stack, as at the fault.
+#[unsafe(naked)]
+extern "C" fn restore_failed() {
+    naked_asm!("mov eax, 1", "ret");
+}
+
+pub(super) fn fixup(rip: u64) -> Option<u64> {
+    let address = |function: extern "C" fn()| function as usize as u64;
+    let may_fault = rip == address(fxrstor_at) || rip == address(xrstor_at);
+    may_fault.then(|| address(restore_failed))
+}

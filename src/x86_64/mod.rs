@@ -1,0 +1,21 @@
+//! The reference machine: `x86_64`, and its FPU as a unit.
+//!
+//! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
+//! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
+//!
+//! The instructions themselves stand in one private module; nothing else here is assembly. The crate compiles to soft-float
+//! code for a kernel target, and uses no FPU register outside those instructions.
+
+pub mod fpu;
+mod instructions;
+
+/// Gives the address to continue at when the instruction at `rip` faulted and was allowed to: the restore of a saved state
+/// whose image is bad or not mapped. `None` for every other address.
+///
+/// The handlers of `#GP` and `#PF` ask this for faults from kernel mode, and continue at the answer with all other
+/// registers unchanged; the restore then reports [`StateError::BadImage`](crate::pcu::StateError::BadImage).
+///
+/// Source: Intel SDM, volume 1, "Operation of XRSTOR" (`#GP` for a bad header), volume 2A, "FXRSTOR".
+pub fn fixup(rip: u64) -> Option<u64> {
+    instructions::fixup(rip)
+}
