@@ -341,6 +341,19 @@ impl<const N: usize> LwpPcu<N> {
     pub fn valid_p(&self, unit: UnitId) -> bool {
         unit.index() < N && self.word(unit).is_valid()
     }
+
+    /// The CPU whose registers are newer than this LWP's memory, if any: a hint for the scheduler, which saves a cross-call
+    /// and a load by running the LWP there. NetBSD: `l_pcu_cpu[]`.
+    ///
+    /// Context: as [`valid_p`](Self::valid_p).
+    #[doc(alias = "l_pcu_cpu")]
+    pub fn live_cpu(&self, unit: UnitId) -> Option<CpuId> {
+        if unit.index() < N {
+            self.word(unit).live_cpu()
+        } else {
+            None
+        }
+    }
 }
 
 /// What one CPU asks of another. It lives on the asker's stack until the answer.

@@ -18,7 +18,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Takes note that `lwp` is current on this CPU now, or (`None`) that the CPU is idle. NetBSD: `pcu_switchpoint`.
     ///
     /// No cross-call is ever sent: the gate is closed when the state is elsewhere *or nowhere*, and the trap fetches it.
-    /// Over idle and over kernel threads without a state nothing is done at all: the gate stays as it is.
+    /// Over idle and over kernel threads without a state nothing is done at all: the gate stays as it is. A kernel thread
+    /// that wants a state of its own calls [`load`](Self::load) before it uses the unit.
     ///
     /// Context: the scheduler, at `IPL_PCU`, at every switch-in, an LWP's first run included; does not wait, cannot fail.
     #[doc(alias = "pcu_switchpoint")]

@@ -1,0 +1,533 @@
+//! Random operations on up to 4 CPUs, 6 LWPs and 3 units against an oracle ("each LWP sees what it last wrote"), with
+//! preemption and migration injected at every lowering of the level. A failure prints its seed;
+//! `PCU9_SEED=N cargo test --test model` runs that one alone.
+//!
+//! Leak rules: both, and changes from one to the other.
+
+use std::cell::RefCell;
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use pcu9::kernel::{Held, NoAnswer};
+use pcu9::pcu::{CoreDump, LeakRule, UnitId, UnitStats, Validity};
+use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, domain_of, unit, value};
+
+const SEEDS: u64 = 400;
+const STEPS: usize = 250;
+/// What kernel threads write, so that a user LWP that sees it is noticed.
+const KERNEL: u64 = u32::MAX as u64;
+
+thread_local! {
+    static ORACLE: RefCell<Oracle> = RefCell::default();
+}
+
+/// What every LWP must see, and which LWPs are in the middle of something.
+#[derive(Default)]
+struct Oracle {
+    expected: Vec<[u64; UNITS]>,
+    busy: Vec<usize>,
+    depth: usize,
+    writes: u32,
+}
+
+fn oracle<R>(f: impl FnOnce(&mut Oracle) -> R) -> R {
+    ORACLE.with_borrow_mut(f)
+}
+
+fn expect(lwp: usize, unit: UnitId, value: u64) {
+    oracle(|oracle| oracle.expected[lwp][unit.index()] = value);
+}
+
+fn expected(lwp: usize, unit: UnitId) -> u64 {
+    oracle(|oracle| oracle.expected[lwp][unit.index()])
+}
+
+fn units() -> impl Iterator<Item = UnitId> {
+    (0..UNITS).map(|index| unit(u8::try_from(index).unwrap()))
+}
+
+fn any_unit() -> UnitId {
+    unit(fastrand::u8(..u8::try_from(UNITS).unwrap()))
+}
+
+/// An LWP that runs nowhere and is in the middle of nothing.
+fn any_stopped(world: &World) -> Option<usize> {
+    let is_free = |lwp: &usize| world.cpu_of(*lwp).is_none() && oracle(|o| !o.busy.contains(lwp));
+    fastrand::choice((0..world.n_lwps()).filter(is_free).collect::<Vec<_>>())
+}
+
+fn switch(world: &World) {
+    let next = if fastrand::u8(..5) == 0 {
+        None
+    } else {
+        any_stopped(world)
+    };
+    world.switch(fastrand::usize(..world.cpus.len()), next);
+}
+
+/// A new value of the LWP that runs on `cpu`.
+fn fresh(world: &World, lwp: usize) -> u64 {
+    let domain = match world.lwp(lwp).domain.get() {
+        0 => KERNEL,
+        domain => domain,
+    };
+    value(
+        domain,
+        oracle(|oracle| {
+            oracle.writes += 1;
+            oracle.writes
+        }),
+    )
+}
+
+/// The level was lowered: let somebody else run, let others do something, come back anywhere.
+fn preempt(world: &World) {
+    check(world);
+    if oracle(|oracle| oracle.depth) >= 2 || fastrand::u8(..3) == 0 {
+        return;
+    }
+    let cpu = world.here.get();
+    let Some(lwp) = world.current_on(cpu) else {
+        return;
+    };
+    oracle(|oracle| {
+        oracle.busy.push(lwp);
+        oracle.depth += 1;
+    });
+    world.on_lowering(preempt);
+    world.switch(cpu, any_stopped(world));
+    for _ in 0..fastrand::u8(..4) {
+        act(world);
+    }
+    let back_on = fastrand::usize(..world.cpus.len());
+    world.switch(back_on, Some(lwp));
+    oracle(|oracle| {
+        assert_eq!(oracle.busy.pop(), Some(lwp));
+        oracle.depth -= 1;
+    });
+}
+
+/// One random operation of an LWP that runs somewhere.
+fn act(world: &World) {
+    let cpu = fastrand::usize(..world.cpus.len());
+    let Some(lwp) = world.current_on(cpu) else {
+        return switch(world);
+    };
+    let unit = any_unit();
+    match fastrand::u8(..24) {
+        0..4 => switch(world),
+        4..10 => use_unit(world, cpu, lwp, unit),
+        // Something closed the hardware's gate behind the core's back: firmware, or a "bouncing" instruction.
+        10 if world.cpus[cpu].pcu.owner(unit) == Some(world.pointer(lwp)) => {
+            world.cpus[cpu].open[unit.index()].set(false);
+            use_unit(world, cpu, lwp, unit);
+        }
+        11 => {
+            let _ = world.pcu.load(&mut world.current(cpu), unit);
+        }
+        12 => drop(world.pcu.save(&mut world.current(cpu), unit)),
+        13 => drop(world.pcu.save_all(&mut world.current(cpu), any_dump())),
+        14 => replace_image(world, lwp, unit, &mut world.current(cpu)),
+        15 => discard(world, lwp, unit, &mut world.current(cpu)),
+        16 => {
+            let result = world.pcu.discard_all(&mut world.current(cpu));
+            after_discard_all(world, lwp, result);
+        }
+        17 => {
+            world.here.set(cpu);
+            world
+                .pcu
+                .save_all_on_cpu(&pcu9::kernel::IplPcu::raise(world));
+        }
+        18 => fork(world, cpu, lwp),
+        19 => exec(world, cpu, lwp),
+        20 => exit(world, cpu, lwp),
+        21 => on_stopped(world, cpu, unit),
+        22 if oracle(|oracle| oracle.depth == 0) => disturb(world, lwp, unit),
+        10 | 22 => {}
+        _ => change_leak_rule(world, cpu),
+    }
+}
+
+fn any_dump() -> CoreDump {
+    if fastrand::bool() {
+        CoreDump::Yes
+    } else {
+        CoreDump::No
+    }
+}
+
+fn use_unit(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
+    let write = fresh(world, lwp);
+    // Over a kernel thread without a state the gate stays as it is: it asks for one before it uses the unit.
+    let must_ask = world.lwp(lwp).domain.get() == 0 && !world.lwp(lwp).pcu.valid_p(unit);
+    if must_ask && world.pcu.load(&mut world.current(cpu), unit).is_err() {
+        return;
+    }
+    let cpu = world.cpu_of(lwp).unwrap();
+    if let Ok(seen) = world.use_unit(cpu, unit, write) {
+        assert_eq!(
+            seen,
+            expected(lwp, unit),
+            "lwp {lwp} reads unit {}",
+            unit.index()
+        );
+        expect(lwp, unit, write);
+    }
+}
+
+/// The manner of ptrace and sigreturn: throw the registers away, then write memory.
+fn replace_image(world: &World, lwp: usize, unit: UnitId, held: &mut impl Held<World, UNITS>) {
+    if world.pcu.discard(held, unit, Validity::Valid).is_ok() {
+        let image = fresh(world, lwp);
+        world.lwp(lwp).memory[unit.index()].set(image);
+        expect(lwp, unit, image);
+    }
+}
+
+fn discard(world: &World, lwp: usize, unit: UnitId, held: &mut impl Held<World, UNITS>) {
+    if world.pcu.discard(held, unit, Validity::Invalid).is_ok() {
+        expect(lwp, unit, INITIAL);
+    }
+}
+
+fn after_discard_all(world: &World, lwp: usize, result: Result<(), NoAnswer>) {
+    for unit in units().filter(|unit| !world.lwp(lwp).pcu.valid_p(*unit)) {
+        expect(lwp, unit, INITIAL);
+    }
+    let valid = units().any(|unit| world.lwp(lwp).pcu.valid_p(unit));
+    assert!(result.is_err() || !valid, "valid after discard_all");
+}
+
+fn fork(world: &World, cpu: usize, parent: usize) {
+    let Some(child) = any_stopped(world) else {
+        return;
+    };
+    oracle(|oracle| oracle.busy.push(child));
+    world.here.set(cpu);
+    if bury(world, child) {
+        let domain = if fastrand::bool() {
+            world.lwp(parent).domain.get()
+        } else {
+            world.new_domain()
+        };
+        world.lwp(child).domain.set(domain);
+        let mut token = world.stopped(child);
+        let forked = world.pcu.fork(&mut world.running(parent), &mut token);
+        for unit in units() {
+            let memory = &world.lwp(child).memory[unit.index()];
+            let valid = world.lwp(child).pcu.valid_p(unit);
+            if forked.is_ok() {
+                let inherited = if valid { memory.get() } else { INITIAL };
+                assert_eq!(
+                    inherited,
+                    expected(parent, unit),
+                    "the child's unit {}",
+                    unit.index()
+                );
+            }
+            // From here on the copy is the child's own, and in its colours.
+            if valid {
+                memory.set(fresh(world, child));
+            }
+            expect(child, unit, if valid { memory.get() } else { INITIAL });
+        }
+        if forked.is_err() {
+            assert!(bury(world, child), "a child that never ran is live nowhere");
+        }
+    }
+    oracle(|oracle| oracle.busy.retain(|busy| *busy != child));
+}
+
+/// Ends an LWP that runs nowhere and reuses its memory; says whether that could be done.
+fn bury(world: &World, lwp: usize) -> bool {
+    let result = world.pcu.discard_all(&mut world.stopped(lwp));
+    after_discard_all(world, lwp, result);
+    if result.is_ok() {
+        let domain = world.lwp(lwp).domain.get();
+        world.replace(lwp);
+        if domain == 0 {
+            world.lwp(lwp).domain.set(0);
+        }
+    }
+    result.is_ok()
+}
+
+fn exec(world: &World, cpu: usize, lwp: usize) {
+    if world.lwp(lwp).domain.get() == 0 {
+        return;
+    }
+    world.lwp(lwp).domain.set(world.new_domain());
+    let result = world.pcu.exec(&mut world.current(cpu));
+    if result.is_err() {
+        // The kernel would kill it; the model lets it go on with what it has, in its old colours.
+        let deaf = world.deaf.replace(0);
+        world.pcu.exec(&mut world.running(lwp)).unwrap();
+        world.deaf.set(deaf);
+    }
+    after_discard_all(world, lwp, Ok(()));
+}
+
+fn exit(world: &World, cpu: usize, lwp: usize) {
+    if world.pcu.exit(world.current(cpu)).is_err() {
+        return after_discard_all(world, lwp, Err(NoAnswer(cpu_id(0))));
+    }
+    after_discard_all(world, lwp, Ok(()));
+    world.switch(world.cpu_of(lwp).unwrap(), None);
+    if oracle(|oracle| !oracle.busy.contains(&lwp)) {
+        world.replace(lwp);
+    }
+}
+
+/// What ptrace and a debugger do to a stopped LWP, whose state may be live on any CPU.
+fn on_stopped(world: &World, cpu: usize, unit: UnitId) {
+    let Some(lwp) = any_stopped(world) else {
+        return;
+    };
+    oracle(|oracle| oracle.busy.push(lwp));
+    world.here.set(cpu);
+    let mut stopped = world.stopped(lwp);
+    match fastrand::u8(..4) {
+        0 => discard(world, lwp, unit, &mut stopped),
+        1 => replace_image(world, lwp, unit, &mut stopped),
+        2 => {
+            if world.pcu.save(&mut stopped, unit).is_ok() && world.lwp(lwp).pcu.valid_p(unit) {
+                assert_eq!(
+                    world.lwp(lwp).memory[unit.index()].get(),
+                    expected(lwp, unit),
+                    "saved"
+                );
+            }
+        }
+        _ => {
+            if world.pcu.save_all(&mut stopped, any_dump()).is_ok() {
+                for unit in units().filter(|unit| world.lwp(lwp).pcu.valid_p(*unit)) {
+                    assert_eq!(
+                        world.lwp(lwp).memory[unit.index()].get(),
+                        expected(lwp, unit),
+                        "saved"
+                    );
+                }
+            }
+        }
+    }
+    oracle(|oracle| oracle.busy.retain(|busy| *busy != lwp));
+}
+
+/// CPUs that fall silent, areas that are refused, images that the processor refuses.
+fn disturb(world: &World, lwp: usize, unit: UnitId) {
+    let flip = |cell: &std::cell::Cell<bool>| cell.set(!cell.get());
+    match fastrand::u8(..3) {
+        0 => world.deaf.set(if world.deaf.get() == 0 {
+            1 << fastrand::u8(..4)
+        } else {
+            0
+        }),
+        1 => flip(&world.lwp(lwp).bad_image),
+        _ if world.lwp(lwp).pcu.valid_p(unit) => {}
+        _ => flip(&world.lwp(lwp).refuses_area),
+    }
+}
+
+fn change_leak_rule(world: &World, cpu: usize) {
+    if fastrand::u8(..4) != 0 {
+        return;
+    }
+    let rule = if fastrand::bool() {
+        TRUSTING
+    } else {
+        LeakRule::DomainAware
+    };
+    let deaf = world.deaf.replace(0);
+    let all = (0..world.cpus.len()).map(cpu_id);
+    world
+        .pcu
+        .set_leak_rule(&mut world.current(cpu), all, rule)
+        .unwrap();
+    world.deaf.set(deaf);
+}
+
+/// I3, I4, I5 and the gates, everywhere, between any two operations.
+fn check(world: &World) {
+    for lwp in 0..world.n_lwps() {
+        for unit in units() {
+            let memory = world.lwp(lwp).memory[unit.index()].get();
+            let pcu = &world.lwp(lwp).pcu;
+            let newest = match pcu.live_cpu(unit) {
+                Some(cpu) => {
+                    assert_eq!(
+                        world.cpus[cpu.index()].pcu.owner(unit),
+                        Some(world.pointer(lwp)),
+                        "I3"
+                    );
+                    world.cpus[cpu.index()].registers[unit.index()].get()
+                }
+                None if pcu.valid_p(unit) => memory,
+                None => INITIAL,
+            };
+            let in_the_middle = oracle(|oracle| oracle.busy.contains(&lwp))
+                || world.cpu_of(lwp) == Some(world.here.get());
+            if !in_the_middle {
+                assert_eq!(
+                    newest,
+                    expected(lwp, unit),
+                    "I4: lwp {lwp} unit {}: {pcu:?}",
+                    unit.index()
+                );
+            }
+        }
+    }
+    for (number, cpu) in world.cpus.iter().enumerate() {
+        let current = cpu.current.get();
+        for unit in units() {
+            let owner = cpu.pcu.owner(unit);
+            if let Some(owner) = owner {
+                let lwp = (0..world.n_lwps())
+                    .find(|lwp| world.pointer(*lwp) == owner)
+                    .expect("I7: a live owner is alive");
+                assert_eq!(
+                    world.lwp(lwp).pcu.live_cpu(unit),
+                    Some(cpu_id(number)),
+                    "I3"
+                );
+            }
+            let open = cpu.open[unit.index()].get();
+            assert_eq!(open, cpu.pcu.is_enabled(unit), "the shadow of the gate");
+            let Some(lwp) = current else { continue };
+            let is_owner = owner == Some(world.pointer(lwp));
+            assert!(
+                !open || is_owner || world.lwp(lwp).domain.get() == 0,
+                "open for lwp {lwp}"
+            );
+        }
+    }
+}
+
+/// I5, where an attacker would look: the registers under every LWP that could be in user mode now.
+fn check_leaks(world: &World) {
+    if world.pcu.leak_rule() != LeakRule::DomainAware {
+        return;
+    }
+    for cpu in &world.cpus {
+        let Some(lwp) = cpu.current.get() else {
+            continue;
+        };
+        let domain = world.lwp(lwp).domain.get();
+        for unit in units() {
+            let seen = cpu.registers[unit.index()].get();
+            let own = seen == INITIAL || domain_of(seen) == domain || seen == expected(lwp, unit);
+            assert!(
+                own || domain == 0,
+                "I5: lwp {lwp} of domain {domain} runs over {seen:#x}"
+            );
+        }
+    }
+}
+
+/// The identities of `pcu::UnitStats`.
+fn check_stats(world: &World) {
+    for unit in units() {
+        let mut sum = UnitStats::default();
+        world.cpus.iter().for_each(|cpu| sum += cpu.pcu.stats(unit));
+        let owners = world
+            .cpus
+            .iter()
+            .filter(|cpu| cpu.pcu.owner(unit).is_some())
+            .count();
+        let served = sum.inits
+            + sum.restores
+            + sum.reenables_trap
+            + sum.reenables_load
+            + sum.spurious
+            + sum.failed;
+        assert_eq!(sum.traps + sum.loads, served, "{sum:?}");
+        assert_eq!(
+            sum.inits + sum.restores,
+            sum.releases + owners as u64,
+            "{sum:?}"
+        );
+        assert!(sum.saves + sum.discards >= sum.releases, "{sum:?}");
+        assert!(sum.xcalls >= sum.xcalls_raced, "{sum:?}");
+    }
+}
+
+fn run(seed: u64) -> UnitStats {
+    fastrand::seed(seed);
+    let (n_cpus, n_lwps) = (fastrand::usize(1..=4), fastrand::usize(2..=6));
+    let rule = if fastrand::bool() {
+        TRUSTING
+    } else {
+        LeakRule::DomainAware
+    };
+    let world = World::new(n_cpus, n_lwps, UNITS, rule);
+    ORACLE.set(Oracle {
+        expected: vec![[INITIAL; UNITS]; n_lwps],
+        ..Oracle::default()
+    });
+    if n_lwps > 3 {
+        world.lwp(0).domain.set(0);
+        world.lwp(1).domain.set(world.lwp(2).domain.get());
+    }
+    world.on_lowering(preempt);
+    for _ in 0..STEPS {
+        act(&world);
+        check(&world);
+        check_leaks(&world);
+    }
+    check_stats(&world);
+    let mut sum = UnitStats::default();
+    for cpu in &world.cpus {
+        units().for_each(|unit| sum += cpu.pcu.stats(unit));
+    }
+    sum
+}
+
+#[test]
+fn every_lwp_always_sees_its_own() {
+    let only: Option<u64> = env::var("PCU9_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("PCU9_SEED is a number"));
+    let mut sum = UnitStats::default();
+    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(stats) => sum += stats,
+            Err(panic) => {
+                eprintln!("failed with seed {seed}: PCU9_SEED={seed} cargo test --test model");
+                resume_unwind(panic);
+            }
+        }
+    }
+    println!("{sum:?}");
+    // The run proves nothing where nothing happened.
+    if only.is_none() {
+        let UnitStats {
+            inits,
+            restores,
+            reenables_switch,
+            spurious,
+            failed,
+            ..
+        } = sum;
+        let UnitStats {
+            saves,
+            wipes,
+            xcalls,
+            xcalls_raced,
+            ..
+        } = sum;
+        let counts = [
+            inits,
+            restores,
+            reenables_switch,
+            spurious,
+            failed,
+            saves,
+            wipes,
+            xcalls,
+            xcalls_raced,
+        ];
+        for count in counts {
+            assert!(count > 100, "{sum:?}");
+        }
+    }
+}
