@@ -165,12 +165,13 @@ impl World {
         unsafe { self.pointer(lwp).as_ref() }
     }
 
-    /// Frees an LWP that has exited and makes a new one with its number, likely in the same memory.
+    /// Frees an LWP that has exited and puts a new one in its place.
     pub fn replace(&self, lwp: usize) {
-        // SAFETY: made by `Box::leak`; nobody has a reference over this call.
-        drop(unsafe { Box::from_raw(self.pointer(lwp).as_ptr()) });
+        let old = self.pointer(lwp);
         let new = self.new_lwp(lwp);
         self.lwps.borrow_mut()[lwp] = new;
+        // SAFETY: made by `Box::leak`; nobody has a reference over this call, and nobody finds it any more.
+        drop(unsafe { Box::from_raw(old.as_ptr()) });
     }
 
     /// The CPU that executes.
