@@ -184,6 +184,30 @@ impl<'k, K: Kernel<N>, const N: usize> IplPcu<'k, K, N> {
         }
     }
 
+    /// Takes over a bracket that the kernel opened itself, with `cli` on its way to user mode for instance: dropping the token
+    /// goes back to `saved`, and so does a wait.
+    ///
+    /// # Safety
+    ///
+    /// What P1 says of the bracket holds, and nobody else ends it; `saved` is a level that `splx` may go to here.
+    pub unsafe fn adopt(kernel: &'k K, saved: K::Saved) -> Self {
+        Self {
+            kernel,
+            saved: Some(saved),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Ends the token without lowering anything: the kernel does so itself, with `iretq` for instance.
+    pub fn keep(mut self) {
+        self.saved = None;
+    }
+
+    /// May a cross-call be made with this token?
+    pub(crate) fn may_wait(&self) -> bool {
+        self.saved.is_some()
+    }
+
     /// The kernel that the token is branded with.
     pub fn kernel(&self) -> &'k K {
         self.kernel
@@ -238,9 +262,16 @@ pub trait Held<K: Kernel<N>, const N: usize>: sealed::Sealed {
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl<K: super::Kernel<N>, const N: usize> Sealed for super::Current<'_, K, N> {}
-    impl<K: super::Kernel<N>, const N: usize> Sealed for super::Stopped<'_, K, N> {}
+    pub trait Sealed {
+        /// Does the LWP execute the caller?
+        const IS_CURRENT: bool;
+    }
+    impl<K: super::Kernel<N>, const N: usize> Sealed for super::Current<'_, K, N> {
+        const IS_CURRENT: bool = true;
+    }
+    impl<K: super::Kernel<N>, const N: usize> Sealed for super::Stopped<'_, K, N> {
+        const IS_CURRENT: bool = false;
+    }
 }
 
 impl<'k, K: Kernel<N>, const N: usize> Current<'k, K, N> {

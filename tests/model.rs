@@ -2,17 +2,17 @@
 //! preemption and migration injected at every lowering of the level. A failure prints its seed;
 //! `PCU9_SEED=N cargo test --test model` runs that one alone.
 //!
-//! Leak rules: both, and changes from one to the other.
+//! Policies: all, of units and of LWPs, and changes from one to the other. Leak rules: both, and changes.
 
 use std::cell::RefCell;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pcu9::kernel::{Held, NoAnswer};
-use pcu9::pcu::{CoreDump, LeakRule, UnitId, UnitStats, Validity};
+use pcu9::pcu::{CoreDump, LeakRule, Policy, UnitId, UnitStats, Validity, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, domain_of, unit, value};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 100;
 const STEPS: usize = 250;
 /// What kernel threads write, so that a user LWP that sees it is noticed.
 const KERNEL: u64 = u32::MAX as u64;
@@ -28,6 +28,8 @@ struct Oracle {
     busy: Vec<usize>,
     depth: usize,
     writes: u32,
+    /// No policy is changed, nothing fails, and every return to user mode calls its hook.
+    steady: bool,
 }
 
 fn oracle<R>(f: impl FnOnce(&mut Oracle) -> R) -> R {
@@ -114,13 +116,13 @@ fn act(world: &World) {
         return switch(world);
     };
     let unit = any_unit();
-    match fastrand::u8(..24) {
+    match fastrand::u8(..25) {
         0..4 => switch(world),
         4..10 => use_unit(world, cpu, lwp, unit),
         // Something closed the hardware's gate behind the core's back: firmware, or a "bouncing" instruction.
         10 if world.cpus[cpu].pcu.owner(unit) == Some(world.pointer(lwp)) => {
             world.cpus[cpu].open[unit.index()].set(false);
-            use_unit(world, cpu, lwp, unit);
+            world.pcu.trap(&mut world.current(cpu), unit).unwrap();
         }
         11 => {
             let _ = world.pcu.load(&mut world.current(cpu), unit);
@@ -143,9 +145,10 @@ fn act(world: &World) {
         19 => exec(world, cpu, lwp),
         20 => exit(world, cpu, lwp),
         21 => on_stopped(world, cpu, unit),
-        22 if oracle(|oracle| oracle.depth == 0) => disturb(world, lwp, unit),
-        10 | 22 => {}
-        _ => change_leak_rule(world, cpu),
+        22 if oracle(|oracle| oracle.depth == 0 && !oracle.steady) => disturb(world, lwp, unit),
+        10 => {}
+        23 if oracle(|oracle| !oracle.steady) => change_rules(world, cpu, lwp, unit),
+        _ => world.return_to_user(lwp),
     }
 }
 
@@ -164,6 +167,9 @@ fn use_unit(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
     if must_ask && world.pcu.load(&mut world.current(cpu), unit).is_err() {
         return;
     }
+    if oracle(|oracle| oracle.steady) || fastrand::bool() {
+        world.return_to_user(lwp);
+    }
     let cpu = world.cpu_of(lwp).unwrap();
     if let Ok(seen) = world.use_unit(cpu, unit, write) {
         assert_eq!(
@@ -178,10 +184,15 @@ fn use_unit(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
 
 /// The manner of ptrace and sigreturn: throw the registers away, then write memory.
 fn replace_image(world: &World, lwp: usize, unit: UnitId, held: &mut impl Held<World, UNITS>) {
-    if world.pcu.discard(held, unit, Validity::Valid).is_ok() {
-        let image = fresh(world, lwp);
+    // In the middle of it there is no state: what was there is gone, what comes is not there yet.
+    let image = fresh(world, lwp);
+    let write = || {
         world.lwp(lwp).memory[unit.index()].set(image);
         expect(lwp, unit, image);
+    };
+    if world.pcu.replace(held, unit, write).is_err() {
+        // Nothing was written, or it was written and another CPU holds the registers: neither happens to a trapping unit.
+        assert_ne!(expected(lwp, unit), image);
     }
 }
 
@@ -257,15 +268,9 @@ fn exec(world: &World, cpu: usize, lwp: usize) {
     if world.lwp(lwp).domain.get() == 0 {
         return;
     }
-    world.lwp(lwp).domain.set(world.new_domain());
-    let result = world.pcu.exec(&mut world.current(cpu));
-    if result.is_err() {
-        // The kernel would kill it; the model lets it go on with what it has, in its old colours.
-        let deaf = world.deaf.replace(0);
-        world.pcu.exec(&mut world.running(lwp)).unwrap();
-        world.deaf.set(deaf);
-    }
-    after_discard_all(world, lwp, Ok(()));
+    let change_domain = || world.lwp(lwp).domain.set(world.new_domain());
+    let result = world.pcu.exec(&mut world.current(cpu), change_domain);
+    after_discard_all(world, lwp, result);
 }
 
 fn exit(world: &World, cpu: usize, lwp: usize) {
@@ -329,21 +334,44 @@ fn disturb(world: &World, lwp: usize, unit: UnitId) {
     }
 }
 
-fn change_leak_rule(world: &World, cpu: usize) {
-    if fastrand::u8(..4) != 0 {
-        return;
-    }
-    let rule = if fastrand::bool() {
-        TRUSTING
-    } else {
-        LeakRule::DomainAware
-    };
+/// Another policy for a unit or an LWP, another leak rule, another option.
+fn change_rules(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
     let deaf = world.deaf.replace(0);
     let all = (0..world.cpus.len()).map(cpu_id);
-    world
-        .pcu
-        .set_leak_rule(&mut world.current(cpu), all, rule)
-        .unwrap();
+    let policy = fastrand::choice(Policy::ALL).unwrap();
+    match fastrand::u8(..8) {
+        0 => {
+            let rule = if fastrand::bool() {
+                TRUSTING
+            } else {
+                LeakRule::DomainAware
+            };
+            world
+                .pcu
+                .set_leak_rule(&mut world.current(cpu), all, rule)
+                .unwrap();
+        }
+        1..3 => world
+            .pcu
+            .set_policy(&mut world.current(cpu), all, unit, policy)
+            .unwrap(),
+        3..5 => {
+            let own = fastrand::bool().then_some(policy);
+            world
+                .pcu
+                .set_lwp_policy(&mut world.running(lwp), own)
+                .unwrap();
+        }
+        5 => {
+            let wanted = if fastrand::bool() {
+                WriteBackAtIdle::On
+            } else {
+                WriteBackAtIdle::Off
+            };
+            world.pcu.set_write_back_at_idle(wanted);
+        }
+        _ => {}
+    }
     world.deaf.set(deaf);
 }
 
@@ -440,28 +468,22 @@ fn check_stats(world: &World) {
             + sum.reenables_load
             + sum.spurious
             + sum.failed;
-        assert_eq!(sum.traps + sum.loads, served, "{sum:?}");
-        assert_eq!(
-            sum.inits + sum.restores,
-            sum.releases + owners as u64,
-            "{sum:?}"
-        );
+        assert_eq!(sum.traps + sum.loads + sum.preloads, served, "{sum:?}");
+        let gained = sum.inits + sum.restores + sum.elided_restores;
+        assert_eq!(gained, sum.releases + owners as u64, "{sum:?}");
         assert!(sum.saves + sum.discards >= sum.releases, "{sum:?}");
         assert!(sum.xcalls >= sum.xcalls_raced, "{sum:?}");
     }
 }
 
-fn run(seed: u64) -> UnitStats {
+/// One run: a machine of random size under `policy` and, if not `steady`, all others by and by.
+fn run(seed: u64, policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
     fastrand::seed(seed);
     let (n_cpus, n_lwps) = (fastrand::usize(1..=4), fastrand::usize(2..=6));
-    let rule = if fastrand::bool() {
-        TRUSTING
-    } else {
-        LeakRule::DomainAware
-    };
-    let world = World::new(n_cpus, n_lwps, UNITS, rule);
+    let world = World::with_policy(n_cpus, n_lwps, UNITS, rule, policy);
     ORACLE.set(Oracle {
         expected: vec![[INITIAL; UNITS]; n_lwps],
+        steady,
         ..Oracle::default()
     });
     if n_lwps > 3 {
@@ -482,14 +504,13 @@ fn run(seed: u64) -> UnitStats {
     sum
 }
 
-#[test]
-fn every_lwp_always_sees_its_own() {
-    let only: Option<u64> = env::var("PCU9_SEED")
-        .ok()
-        .map(|seed| seed.parse().expect("PCU9_SEED is a number"));
+/// Runs all seeds, or the one in `PCU9_SEED`; gives the sum of what happened.
+fn run_all(policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
+    let seed = env::var("PCU9_SEED").ok();
+    let only: Option<u64> = seed.map(|seed| seed.parse().expect("PCU9_SEED is a number"));
     let mut sum = UnitStats::default();
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, policy, rule, steady))) {
             Ok(stats) => sum += stats,
             Err(panic) => {
                 eprintln!("failed with seed {seed}: PCU9_SEED={seed} cargo test --test model");
@@ -497,15 +518,29 @@ fn every_lwp_always_sees_its_own() {
             }
         }
     }
-    println!("{sum:?}");
-    // The run proves nothing where nothing happened.
-    if only.is_none() {
+    println!("{policy:?}, {rule:?}: {sum:?}");
+    sum
+}
+
+/// The run proves nothing where nothing happened.
+fn assert_all_happened(counts: &[u64]) {
+    let is_one_seed = env::var_os("PCU9_SEED").is_some();
+    assert!(
+        is_one_seed || counts.iter().all(|count| *count > 20),
+        "{counts:?}"
+    );
+}
+
+fn changing(policy: Policy) {
+    for rule in [LeakRule::DomainAware, TRUSTING] {
+        let sum = run_all(policy, rule, false);
         let UnitStats {
             inits,
             restores,
             reenables_switch,
             spurious,
             failed,
+            preloads,
             ..
         } = sum;
         let UnitStats {
@@ -513,21 +548,98 @@ fn every_lwp_always_sees_its_own() {
             wipes,
             xcalls,
             xcalls_raced,
+            elided_restores,
+            elided_saves,
+            probes,
             ..
         } = sum;
-        let counts = [
+        let gained = [
             inits,
             restores,
             reenables_switch,
-            spurious,
-            failed,
-            saves,
-            wipes,
-            xcalls,
-            xcalls_raced,
+            preloads,
+            elided_restores,
+            probes,
         ];
-        for count in counts {
-            assert!(count > 100, "{sum:?}");
-        }
+        assert_all_happened(&gained);
+        assert_all_happened(&[
+            saves,
+            wipes,
+            xcalls,
+            xcalls_raced,
+            elided_saves,
+            spurious,
+            failed,
+        ]);
     }
+}
+
+#[test]
+fn from_lazy_to_any_policy() {
+    changing(Policy::Lazy);
+}
+
+#[test]
+fn from_deferred_to_any_policy() {
+    changing(Policy::Deferred);
+}
+
+#[test]
+fn from_adaptive_to_any_policy() {
+    changing(Policy::Adaptive);
+}
+
+/// Plain runs of one policy, with the hook on the way to user mode.
+fn steady(policy: Policy, check: fn(UnitStats)) {
+    for rule in [LeakRule::DomainAware, TRUSTING] {
+        check(run_all(policy, rule, true));
+    }
+}
+
+#[test]
+fn lazy_moves_nothing_without_a_use() {
+    steady(Policy::Lazy, |sum| {
+        assert_eq!((sum.preloads, sum.elided_restores), (0, 0), "{sum:?}");
+    });
+}
+
+/// Every trap is a first use: of a new LWP, or of one whose state was discarded or initial.
+fn no_trap_after_the_first_use(sum: UnitStats) {
+    assert_eq!(sum.xcalls, 0, "{sum:?}");
+    assert!(
+        sum.traps <= sum.inits + sum.spurious + sum.failed,
+        "{sum:?}"
+    );
+    assert_all_happened(&[sum.preloads, sum.restores, sum.inits]);
+}
+
+#[test]
+fn deferred_never_traps_after_the_first_use_and_never_asks_another_cpu() {
+    steady(Policy::Deferred, |sum| {
+        no_trap_after_the_first_use(sum);
+        assert_all_happened(&[sum.elided_restores]);
+    });
+}
+
+#[test]
+fn eager_never_traps_after_the_first_use_and_never_asks_another_cpu() {
+    steady(Policy::Eager, |sum| {
+        no_trap_after_the_first_use(sum);
+        assert_eq!(sum.elided_restores, 0, "{sum:?}");
+    });
+}
+
+#[test]
+fn adaptive_that_writes_through_never_asks_another_cpu() {
+    steady(Policy::AdaptiveWriteThrough, |sum| {
+        assert_eq!(sum.xcalls, 0, "{sum:?}");
+    });
+}
+
+#[test]
+fn probe_never_opens_a_gate_without_a_use() {
+    steady(Policy::Probe, |sum| {
+        assert_eq!((sum.reenables_switch, sum.preloads), (0, 0), "{sum:?}");
+        assert_all_happened(&[sum.probes, sum.reenables_trap]);
+    });
 }

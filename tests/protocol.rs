@@ -301,8 +301,11 @@ fn exec_starts_over_and_leaves_nothing_of_the_old_domain() {
     let world = World::new(2, 1, 1, LeakRule::DomainAware);
     world.switch(0, Some(0));
     write(&world, 0, 7);
-    world.lwp(0).domain.set(world.new_domain());
-    world.pcu.exec(&mut world.current(0)).unwrap();
+    let change_domain = || world.lwp(0).domain.set(world.new_domain());
+    world
+        .pcu
+        .exec(&mut world.current(0), change_domain)
+        .unwrap();
     assert_eq!(
         (
             world.cpus[0].registers[0].get(),

@@ -1,10 +1,8 @@
-//! Fork, exec, exit, and a change of the leak rule.
+//! Fork, exec, exit.
 
-use core::sync::atomic::Ordering;
-
+use super::Pcu;
 use super::local::Command;
-use super::{LeakRule, Pcu, encode};
-use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer, Stopped};
+use crate::kernel::{Current, Held, IplPcu, Kernel, NoAnswer, Stopped};
 
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Gives `child` a copy of the current LWP's state of every unit: the parent keeps its registers, the child owns none,
@@ -30,17 +28,23 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 
     /// Starts the current LWP over: no state of any unit, and nothing of its former domain in the registers.
+    /// `change_domain` gives it its new domain; it runs when the old state is gone, at `IPL_PCU`, so that nothing of the old
+    /// domain is ever taken for the new one's.
     ///
-    /// Context: current LWP, below `IPL_PCU`, after the kernel gave it its new domain and before it can enter user mode
-    /// there; may wait for a cross-call.
+    /// Context: current LWP, below `IPL_PCU`; may wait for a cross-call.
     ///
     /// # Errors
     ///
-    /// As [`discard_all`](Self::discard_all).
-    pub fn exec(&self, lwp: &mut Current<'_, K, N>) -> Result<(), NoAnswer> {
+    /// As [`discard_all`](Self::discard_all); the domain was not changed.
+    pub fn exec(
+        &self,
+        lwp: &mut Current<'_, K, N>,
+        change_domain: impl FnOnce(),
+    ) -> Result<(), NoAnswer> {
         self.discard_all(lwp)?;
         let ipl = IplPcu::raise(lwp.kernel());
-        self.switch_in(&self.local(&ipl), lwp.lwp());
+        change_domain();
+        self.arrive(&self.local(&ipl), lwp.lwp());
         Ok(())
     }
 
@@ -55,39 +59,5 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// As [`discard_all`](Self::discard_all).
     pub fn exit(&self, mut lwp: Current<'_, K, N>) -> Result<(), NoAnswer> {
         self.discard_all(&mut lwp)
-    }
-
-    /// Changes the leak rule on a running system, then asks each of `cpus` once to give up and wipe what it holds.
-    ///
-    /// Context: current LWP, below `IPL_PCU`; waits for a cross-call to each CPU.
-    ///
-    /// # Errors
-    ///
-    /// A CPU that did not answer; it may hold another domain's registers until its next switch between domains.
-    pub fn set_leak_rule(
-        &self,
-        lwp: &mut Current<'_, K, N>,
-        cpus: impl IntoIterator<Item = CpuId>,
-        rule: LeakRule,
-    ) -> Result<(), NoAnswer> {
-        self.leak_rule.store(encode(rule), Ordering::Relaxed);
-        let kernel = lwp.kernel();
-        let mut result = Ok(());
-        for cpu in cpus {
-            let flush = &|ipl: &IplPcu<'_, K, N>| self.flush(ipl);
-            let answer = kernel.cross_call(IplPcu::raise(kernel), cpu, flush);
-            result = result.and(answer);
-        }
-        result
-    }
-
-    /// Leaves this CPU's units with initial registers and closed gates.
-    fn flush(&self, ipl: &IplPcu<'_, K, N>) {
-        self.save_all_on_cpu(ipl);
-        let local = self.local(ipl);
-        for unit in self.units() {
-            local.wipe(unit);
-            local.close(unit);
-        }
     }
 }

@@ -98,9 +98,11 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         }
     }
 
-    /// Takes note that the hardware's gate is closed, whatever the shadow said: a use has just trapped.
-    pub(super) fn gate_was_closed(&self, unit: UnitId) {
+    /// Takes note that the hardware's gate is closed, since a use has just trapped; says whether the shadow had it open.
+    pub(super) fn gate_was_closed(&self, unit: UnitId) -> bool {
+        let was_open = self.cpu.is_enabled(unit);
         self.cpu.set_enabled(self.cpu.enabled() & !unit.bit());
+        was_open
     }
 
     /// Does `command` to `owner`, whose live registers this CPU holds, and closes the gate unless it stood open and the
@@ -121,11 +123,11 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
             Command::Save => self.save(unit, owner),
             Command::SaveRelease => {
                 self.save(unit, owner);
-                self.relinquish(unit, owner, Validity::Valid);
+                self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
             }
             Command::Discard(validity) => {
                 self.cpu.counters(unit.id).discards.bump();
-                self.relinquish(unit, owner, validity);
+                self.relinquish(unit, owner, Word::nowhere(validity));
             }
             Command::Copy(child) => {
                 self.save(unit, owner);
@@ -149,8 +151,12 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         match command {
             Command::Save => {}
             // The caller writes memory next, so a clean link must not survive (I2: the caller holds the LWP).
-            Command::SaveRelease => pcu.set_word(unit.id, Word::nowhere(word.validity())),
+            Command::SaveRelease => {
+                pcu.forget_known_initial(unit.id);
+                pcu.set_word(unit.id, Word::nowhere(word.validity()));
+            }
             Command::Discard(validity) => {
+                pcu.forget_known_initial(unit.id);
                 if validity == Validity::Valid {
                     pcu.set_used(pcu.used() | unit.id.bit());
                 }
@@ -168,7 +174,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     pub(super) fn evict(&self, unit: &UnitOps<K::Lwp>) {
         if let Some(owner) = self.live_owner(unit.id) {
             self.save(unit, owner);
-            self.relinquish(unit, owner, Validity::Valid);
+            self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
         }
     }
 
@@ -180,7 +186,8 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     ) -> Result<(), StateError> {
         self.evict(unit);
         let pcu = self.lwp_pcu(lwp);
-        let flags = if pcu.word(unit.id).is_valid() {
+        let must_load = pcu.word(unit.id).is_valid() && !pcu.is_known_initial(unit.id);
+        let flags = if must_load {
             LoadFlags::VALID
         } else {
             LoadFlags::INIT
@@ -189,6 +196,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         // SAFETY: at IPL_PCU, `lwp` is current, the last owner was evicted, the gate is open.
         if let Err(error) = unsafe { (unit.state_load)(lwp, flags) } {
             // The registers may hold a part of the image, or what the last owner left: nobody's, then (I5).
+            self.cpu.counters(unit.id).failed.bump();
             self.wipe(unit);
             self.close(unit);
             return Err(error);
@@ -204,6 +212,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
         self.note_residue(unit.id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
         pcu.set_used(pcu.used() | unit.id.bit());
+        pcu.forget_known_initial(unit.id);
         pcu.set_word(unit.id, Word::live(self.id, serial));
         Ok(())
     }
@@ -218,32 +227,65 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         self.open(unit);
         // SAFETY: at IPL_PCU, `lwp` is current, the registers are its newest state, the gate is open.
         if let Err(error) = unsafe { (unit.state_load)(lwp, LoadFlags::REENABLE) } {
+            self.cpu.counters(unit.id).failed.bump();
             if !was_open {
                 self.close(unit);
             }
             return Err(error);
         }
-        let serial = self.cpu.tag(unit.id).serial();
-        self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
-        self.lwp_pcu(lwp)
-            .set_word(unit.id, Word::live(self.id, serial));
+        self.relink(unit, lwp);
         Ok(())
     }
 
-    /// Makes the registers fit to run user mode of `domain` over them (I5): what is left of another domain is saved if it
-    /// is live, and wiped. The gates are left to the caller.
-    pub(super) fn scrub(&self, domain: Domain) {
-        if self.is_fit_for(domain) {
+    /// Makes registers that the clean link vouches for the live state of `lwp`, which is current here; live ones stay so.
+    pub(super) fn relink(&self, unit: &UnitOps<K::Lwp>, lwp: NonNull<K::Lwp>) {
+        let pcu = self.lwp_pcu(lwp);
+        if pcu.word(unit.id).is_live() {
             return;
         }
-        for unit in self.pcu.units() {
-            let residue = self.cpu.residue(unit.id);
-            if residue != NO_DOMAIN && residue != domain.get() {
-                self.evict(unit);
-                self.cpu.counters(unit.id).wipes.bump();
-                self.wipe(unit);
-            }
+        let serial = self.cpu.tag(unit.id).serial();
+        self.cpu.counters(unit.id).elided_restores.bump();
+        self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
+        pcu.set_word(unit.id, Word::live(self.id, serial));
+    }
+
+    /// Saves the live registers of `owner`, which this CPU holds, and keeps the link: they equal memory until somebody else
+    /// loads or wipes. A state that turns out to be the initial one is remembered as that, and needs no link.
+    ///
+    /// The owner is the LWP that leaves this CPU, or has left and not run since; the gate is left to the caller.
+    pub(super) fn write_through(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
+        let was_open = self.cpu.is_enabled(unit.id);
+        self.save(unit, owner);
+        // SAFETY: memory holds the newest state: it was saved a line above.
+        if unsafe { (unit.is_initial)(owner) } {
+            self.lwp_pcu(owner).set_known_initial(unit.id);
+            self.note_residue(unit.id, NO_DOMAIN);
+            self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
+        } else {
+            let serial = self.cpu.tag(unit.id).serial();
+            self.relinquish(unit, owner, Word::clean(self.id, serial));
+            // Not to be dereferenced: an identity (I7).
+            self.cpu.set_owner(unit.id, Some(owner), Tag::clean(serial));
         }
+        if !was_open {
+            self.close(unit);
+        }
+    }
+
+    /// Makes the registers of one unit fit to run user mode of `domain` over them (I5): what is left of another domain is
+    /// saved if it is live, and wiped. The gate is left to the caller.
+    pub(super) fn scrub(&self, unit: &UnitOps<K::Lwp>, domain: Option<Domain>) {
+        let Some(domain) = domain else { return };
+        if self.pcu.leak_rule() == LeakRule::DomainAware && !self.is_residue_of(unit.id, domain) {
+            self.evict(unit);
+            self.cpu.counters(unit.id).wipes.bump();
+            self.wipe(unit);
+        }
+    }
+
+    fn is_residue_of(&self, unit: UnitId, domain: Domain) -> bool {
+        let residue = self.cpu.residue(unit);
+        residue == NO_DOMAIN || residue == domain.get()
     }
 
     /// May user mode of `domain` run over the registers as they are?
@@ -300,14 +342,14 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         child.set_word(unit.id, Word::nowhere(Validity::Valid));
     }
 
-    /// Gives up the live registers of `owner`. From the last store on another CPU may load the state or free the LWP.
-    fn relinquish(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>, validity: Validity) {
+    /// Gives up the live registers of `owner`: `word` is what it has from now on. From that store on another CPU may load the state or free the LWP.
+    fn relinquish(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>, word: Word) {
         Self::release(unit, owner);
         self.cpu.set_owner(unit.id, None, Tag::NONE);
         self.cpu.counters(unit.id).releases.bump();
         // SAFETY: P4 holds until the word says that this CPU has given up (I3, I7).
         let pcu = unsafe { self.kernel.lwp_pcu(owner) };
         // SAFETY: as above. This CPU is the one that the word names (I2), and nothing touches the LWP afterwards (I7).
-        unsafe { LwpPcu::give_up(pcu, unit.id, Word::nowhere(validity)) };
+        unsafe { LwpPcu::give_up(pcu, unit.id, word) };
     }
 }

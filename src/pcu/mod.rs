@@ -44,9 +44,11 @@
 //!
 //! The word is stored Release when a holder gives up and loaded Acquire before a load.
 
+mod adaptive;
 mod life;
 mod local;
 mod ops;
+mod policy;
 mod state;
 mod stats;
 mod switch;
@@ -55,24 +57,16 @@ mod word;
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 pub use self::ops::{CoreDump, LoadError};
+pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
 pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
 pub use self::word::Validity;
 
 use crate::kernel::Kernel;
-
-/// When a state is moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Policy {
-    /// Nothing moves at a switch; the gate is closed, and the first use traps. NetBSD's way.
-    #[default]
-    Lazy,
-}
 
 /// Whose registers may lie in a unit while user code runs that did not put them there.
 ///
@@ -97,8 +91,11 @@ pub struct AcceptLazyFp;
 /// Methods say in a *Context* line who may call, at which level, and whether they may wait for another CPU.
 pub struct Pcu<K: Kernel<N>, const N: usize> {
     units: [Option<UnitOps<K::Lwp>>; N],
-    policy: Policy,
+    policies: [AtomicU8; N],
+    /// Bit U: a use of unit U does not trap, so that its state is brought in at every switch.
+    untrappable: u32,
     leak_rule: AtomicU8,
+    write_back_at_idle: AtomicBool,
     kernel: PhantomData<fn(&K)>,
 }
 
@@ -106,15 +103,16 @@ const DOMAIN_AWARE: u8 = 0;
 const TRUSTING: u8 = 1;
 
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
-    /// Takes the table of units, NetBSD's `pcu_ops_md_defs[]`; a slot may be empty. Policy [`Policy::Lazy`], leak rule
-    /// [`LeakRule::DomainAware`].
+    /// Takes the table of units, NetBSD's `pcu_ops_md_defs[]`; a slot may be empty. Policy [`Policy::Lazy`], for units whose
+    /// use does not trap [`Policy::Deferred`]; leak rule [`LeakRule::DomainAware`].
     ///
     /// # Panics
     ///
-    /// If a unit stands in a slot that is not its [`PcuOps::ID`], or if its use cannot be detected, which the policy needs.
-    /// In a constant both are errors of compilation.
+    /// If a unit stands in a slot that is not its [`PcuOps::ID`]. In a constant this is an error of compilation.
     #[doc(alias = "pcu_ops_md_defs")]
     pub const fn new(units: [Option<UnitOps<K::Lwp>>; N]) -> Self {
+        let mut policies = [const { AtomicU8::new(Policy::Lazy.encode()) }; N];
+        let mut untrappable = 0;
         let mut index = 0;
         while index < N {
             if let Some(unit) = &units[index] {
@@ -122,29 +120,49 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                     unit.id.index() == index,
                     "a unit stands in another unit's slot"
                 );
-                assert!(unit.use_traps, "Policy::Lazy needs a unit whose use traps");
+                if !unit.use_traps {
+                    untrappable |= unit.id.bit();
+                    policies[index] = AtomicU8::new(Policy::Deferred.encode());
+                }
             }
             index += 1;
         }
         Self {
             units,
-            policy: Policy::Lazy,
+            policies,
+            untrappable,
             leak_rule: AtomicU8::new(DOMAIN_AWARE),
+            write_back_at_idle: AtomicBool::new(false),
             kernel: PhantomData,
         }
+    }
+
+    /// The same with another policy for every unit, from before the first LWP ran; later there is
+    /// [`set_policy`](Self::set_policy).
+    ///
+    /// # Panics
+    ///
+    /// If the policy needs traps and a unit's use does not trap. In a constant this is an error of compilation.
+    #[must_use]
+    pub const fn with_policy(mut self, policy: Policy) -> Self {
+        assert!(
+            self.untrappable == 0 || !policy.needs_traps(),
+            "the policy needs traps, and a unit's use does not trap"
+        );
+        let mut index = 0;
+        while index < N {
+            self.policies[index] = AtomicU8::new(policy.encode());
+            index += 1;
+        }
+        self
     }
 
     /// The same with another leak rule, from before the first LWP ran; later there is
     /// [`set_leak_rule`](Self::set_leak_rule).
     #[must_use]
     pub const fn with_leak_rule(mut self, rule: LeakRule) -> Self {
-        self.leak_rule = AtomicU8::new(encode(rule));
+        self.leak_rule = AtomicU8::new(encode_leak_rule(rule));
         self
-    }
-
-    /// The policy of all units.
-    pub const fn policy(&self) -> Policy {
-        self.policy
     }
 
     /// The leak rule in force.
@@ -167,7 +185,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 }
 
-const fn encode(rule: LeakRule) -> u8 {
+const fn encode_leak_rule(rule: LeakRule) -> u8 {
     match rule {
         LeakRule::DomainAware => DOMAIN_AWARE,
         LeakRule::Trusting(AcceptLazyFp) => TRUSTING,
@@ -178,7 +196,6 @@ impl<K: Kernel<N>, const N: usize> fmt::Debug for Pcu<K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pcu")
             .field("units", &self.units)
-            .field("policy", &self.policy)
             .field("leak_rule", &self.leak_rule())
             .finish_non_exhaustive()
     }

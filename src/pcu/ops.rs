@@ -59,6 +59,8 @@ impl From<NoAnswer> for LoadError {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Trap,
+    /// A trap although the core had opened the gate: something else closed it.
+    SpuriousTrap,
     Call,
 }
 
@@ -94,7 +96,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.load_for(lwp, unit, Cause::Trap)
     }
 
-    /// Brings memory up to date and gives the registers up, since callers write memory next. NetBSD: `pcu_save`.
+    /// Brings memory up to date and gives the registers up. NetBSD: `pcu_save`.
     ///
     /// Context: the LWP's holder, below `IPL_PCU`; may wait for a cross-call. The current LWP's next use traps.
     ///
@@ -126,8 +128,11 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         })
     }
 
-    /// Throws the registers away. With [`Validity::Valid`] memory is the state from now on, and the caller may write it;
-    /// with [`Validity::Invalid`] the next use gives the initial state. NetBSD: `pcu_discard`.
+    /// Throws the registers away. With [`Validity::Valid`] memory is the state from now on; with [`Validity::Invalid`] the next
+    /// use gives the initial state. NetBSD: `pcu_discard`.
+    ///
+    /// Who wants to write memory uses [`replace`](Self::replace): under policies that preload, a switch could bring the old
+    /// contents in before they are overwritten.
     ///
     /// Context: as [`save`](Self::save).
     ///
@@ -144,6 +149,27 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.unit(unit).map_or(Ok(()), |unit| {
             self.operate(lwp, unit, Command::Discard(validity))
         })
+    }
+
+    /// Replaces the state: throws the registers away, lets `write` fill the LWP's memory, and makes that the state. This is
+    /// what sigreturn, setcontext and a debugger do. NetBSD: `pcu_discard(.., true)` and a store.
+    ///
+    /// While `write` runs there is no state at all, so that no switch brings a half-written one in. The area must exist.
+    ///
+    /// Context: as [`save`](Self::save); `write` may sleep and fault.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] from the CPU that holds the registers; nothing was written.
+    pub fn replace(
+        &self,
+        lwp: &mut impl Held<K, N>,
+        unit: UnitId,
+        write: impl FnOnce(),
+    ) -> Result<(), NoAnswer> {
+        self.discard(lwp, unit, Validity::Invalid)?;
+        write();
+        self.discard(lwp, unit, Validity::Valid)
     }
 
     /// Throws the state of all units away: the LWP is as if it had never used one. NetBSD: `pcu_discard_all`.
@@ -202,6 +228,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             match word.live_cpu() {
                 None => {
                     local.apply_to_memory(unit, lwp.lwp(), command);
+                    Self::close_over(&local, unit, lwp);
                     return Ok(());
                 }
                 Some(holder) if holder == local.id => {
@@ -218,8 +245,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
     }
 
+    /// Closes the gate over a current LWP that is live nowhere. It is closed already, unless this is a kernel thread that had no
+    /// state until now, over which the gate was left as the last user LWP had it.
+    fn close_over<H: Held<K, N>>(local: &Local<'_, K, N>, unit: &UnitOps<K::Lwp>, _: &H) {
+        if H::IS_CURRENT {
+            local.close(unit);
+        }
+    }
+
     /// Makes the request to `holder`, and counts it here.
-    fn ask<'a>(
+    pub(super) fn ask<'a>(
         &'a self,
         local: &Local<'_, K, N>,
         unit: &'a UnitOps<K::Lwp>,
@@ -242,27 +277,25 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         &self,
         lwp: &mut Current<'_, K, N>,
         unit: UnitId,
-        cause: Cause,
+        mut cause: Cause,
     ) -> Result<(), LoadError> {
         let unit = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
         let kernel = lwp.kernel();
         let mut ipl = IplPcu::raise(kernel);
-        let counters = self.local(&ipl).cpu.counters(unit.id);
-        if cause == Cause::Trap {
-            &counters.traps
+        let local = self.local(&ipl);
+        let counters = local.cpu.counters(unit.id);
+        if cause == Cause::Call {
+            counters.loads.bump();
         } else {
-            &counters.loads
+            counters.traps.bump();
+            if local.gate_was_closed(unit.id) {
+                cause = Cause::SpuriousTrap;
+            }
         }
-        .bump();
         loop {
             let local = self.local(&ipl);
             match Self::load_here(&local, unit, lwp.lwp(), cause) {
-                Round::Done(result) => {
-                    if result.is_err() {
-                        local.cpu.counters(unit.id).failed.bump();
-                    }
-                    return result.map_err(LoadError::State);
-                }
+                Round::Done(result) => return result.map_err(LoadError::State),
                 Round::Fetch(holder) => {
                     let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
                     let answer = self.send(kernel, ipl, &request);
@@ -278,7 +311,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 
     /// Publishes the request at `IPL_PCU` and waits below it; says whether the holder did it, or found another owner.
-    fn send(
+    pub(super) fn send(
         &self,
         kernel: &K,
         ipl: IplPcu<'_, K, N>,
@@ -313,10 +346,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             Some(holder) if holder != local.id => return Round::Fetch(holder),
             live => live.is_some(),
         };
-        let gate_was_open = local.cpu.is_enabled(unit.id);
-        if cause == Cause::Trap {
-            local.gate_was_closed(unit.id);
-        }
+        let pcu = local.lwp_pcu(lwp);
+        let mut habits = pcu.habits();
+        habits.note_use();
+        pcu.set_habits(habits);
         if !is_live_here && !word.links(local.id, local.cpu.tag(unit.id)) {
             return Round::Done(local.acquire(unit, lwp));
         }
@@ -324,8 +357,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         if result.is_ok() {
             match cause {
                 Cause::Call => &counters.reenables_load,
-                Cause::Trap if is_live_here && gate_was_open => &counters.spurious,
-                Cause::Trap => &counters.reenables_trap,
+                Cause::SpuriousTrap if is_live_here => &counters.spurious,
+                Cause::SpuriousTrap | Cause::Trap => &counters.reenables_trap,
             }
             .bump();
         }
@@ -357,7 +390,7 @@ impl<const N: usize> LwpPcu<N> {
 }
 
 /// What one CPU asks of another. It lives on the asker's stack until the answer.
-struct Request<'a, K: Kernel<N>, const N: usize> {
+pub(super) struct Request<'a, K: Kernel<N>, const N: usize> {
     pcu: &'a Pcu<K, N>,
     unit: &'a UnitOps<K::Lwp>,
     holder: CpuId,

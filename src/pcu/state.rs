@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use static_assertions::assert_eq_size;
 
+use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
 use super::word::{Serial, Tag, Validity, Word};
@@ -30,6 +31,9 @@ struct CpuUnit<L> {
     residue: AtomicU64,
     counters: UnitCounters,
 }
+
+/// The byte of an LWP's own policy.
+const POLICY_MASK: u64 = 0xff << 56;
 
 /// The registers hold nobody's bits.
 pub(super) const NO_DOMAIN: u64 = 0;
@@ -178,9 +182,52 @@ pub struct LwpPcu<const N: usize> {
     words: [AtomicU64; N],
     /// Bit U clear: the LWP never used unit U since its last discard (a clear bit never lies).
     used: AtomicU32,
+    /// Bit U: the state of unit U is known to be the initial one. Clear while the registers are live anywhere.
+    initial: AtomicU32,
+    /// [`Habits`], packed; its last byte is the policy, if the LWP has its own. Written by the LWP's holder alone.
+    habits: AtomicU64,
 }
-assert_eq_size!(LwpPcu<1>, [u64; 2]);
-assert_eq_size!(LwpPcu<3>, [u64; 4]);
+assert_eq_size!(LwpPcu<1>, [u64; 3]);
+assert_eq_size!(LwpPcu<3>, [u64; 5]);
+
+/// What `Policy::Adaptive` remembers of an LWP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Habits {
+    pub(super) uses: u16,
+    pub(super) writes: u16,
+    pub(super) probe_in: u16,
+    pub(super) doublings: u8,
+    pub(super) preload: bool,
+    pub(super) probing: bool,
+    /// The unit was used in this residency, seen by a trap.
+    pub(super) used: bool,
+}
+
+impl Habits {
+    pub(super) fn pack(self) -> u64 {
+        let flags = u8::from(self.preload)
+            | u8::from(self.probing) << 1
+            | u8::from(self.used) << 2
+            | self.doublings << 3;
+        let [u0, u1] = self.uses.to_le_bytes();
+        let [w0, w1] = self.writes.to_le_bytes();
+        let [p0, p1] = self.probe_in.to_le_bytes();
+        u64::from_le_bytes([u0, u1, w0, w1, p0, p1, flags, 0])
+    }
+
+    pub(super) fn unpack(packed: u64) -> Self {
+        let [u0, u1, w0, w1, p0, p1, flags, _] = packed.to_le_bytes();
+        Self {
+            uses: u16::from_le_bytes([u0, u1]),
+            writes: u16::from_le_bytes([w0, w1]),
+            probe_in: u16::from_le_bytes([p0, p1]),
+            doublings: flags >> 3,
+            preload: flags & 1 != 0,
+            probing: flags & 2 != 0,
+            used: flags & 4 != 0,
+        }
+    }
+}
 
 impl<const N: usize> LwpPcu<N> {
     /// The state of an LWP that has never run.
@@ -188,6 +235,8 @@ impl<const N: usize> LwpPcu<N> {
         Self {
             words: [const { AtomicU64::new(Word::nowhere(Validity::Invalid).raw()) }; N],
             used: AtomicU32::new(0),
+            initial: AtomicU32::new(0),
+            habits: AtomicU64::new(0),
         }
     }
 
@@ -220,6 +269,42 @@ impl<const N: usize> LwpPcu<N> {
 
     pub(super) fn set_used(&self, used: u32) {
         self.used.store(used, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_known_initial(&self, unit: UnitId) -> bool {
+        self.initial.load(Ordering::Relaxed) & unit.bit() != 0
+    }
+
+    /// The CPU that holds the registers calls this while the LWP may be elsewhere, so units must not disturb each other.
+    pub(super) fn set_known_initial(&self, unit: UnitId) {
+        self.initial.fetch_or(unit.bit(), Ordering::Relaxed);
+    }
+
+    pub(super) fn forget_known_initial(&self, unit: UnitId) {
+        if self.is_known_initial(unit) {
+            self.initial.fetch_and(!unit.bit(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn habits(&self) -> Habits {
+        Habits::unpack(self.habits.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_habits(&self, habits: Habits) {
+        let policy = self.habits.load(Ordering::Relaxed) & POLICY_MASK;
+        self.habits.store(policy | habits.pack(), Ordering::Relaxed);
+    }
+
+    pub(super) fn policy(&self) -> Option<Policy> {
+        let [.., code] = self.habits.load(Ordering::Relaxed).to_le_bytes();
+        Policy::decode(code)
+    }
+
+    /// Sets the LWP's own policy; its habits under another one say nothing any more.
+    pub(super) fn set_policy(&self, policy: Option<Policy>) {
+        let code = policy.map_or(0, Policy::encode);
+        let packed = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, code]);
+        self.habits.store(packed, Ordering::Relaxed);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Identities, checked by the tests (sums over all CPUs, for one unit, whenever no operation is under way):
 //!
-//! - `traps + loads == inits + restores + reenables_trap + reenables_load + spurious + failed`
-//! - `inits + restores == releases +` the number of live owners now
+//! - `traps + loads + preloads == inits + restores + reenables_trap + reenables_load + spurious + failed`
+//! - `inits + restores + elided_restores == releases +` the number of live owners now
 //! - `saves >= releases - discards`, since a state is given up either saved or discarded
 
 use core::ops::AddAssign;
@@ -45,10 +45,14 @@ counters! {
     traps,
     /// Calls of [`Pcu::load`](super::Pcu::load).
     loads,
+    /// States that a switch, or the way to user mode, brought in without a trap.
+    preloads,
     /// Initial states loaded.
     inits,
     /// States loaded from memory.
     restores,
+    /// States that were in the registers still, and equal to memory: the link held, nothing was loaded.
+    elided_restores,
     /// Traps of an LWP whose registers were still here: the gate was opened, nothing was moved.
     reenables_trap,
     /// The same by an explicit load.
@@ -57,11 +61,15 @@ counters! {
     reenables_switch,
     /// Traps although the gate was open and the registers the LWP's own.
     spurious,
-    /// Loads and traps that ended in an error.
+    /// Slices that began with the gate closed although the registers were the LWP's own, to see whether it uses them.
+    probes,
+    /// Loads, preloads and traps that ended in an error.
     failed,
     /// States saved to memory.
     saves,
-    /// Live states given up: stolen, fetched, saved with release, discarded.
+    /// Switches away from an LWP with a state under a policy that saves, where memory was the newest already.
+    elided_saves,
+    /// Live states given up: written through, stolen, fetched, saved with release, discarded.
     releases,
     /// Of these, the ones thrown away unsaved.
     discards,

@@ -1,90 +1,272 @@
-//! The hooks of the scheduler and of the way to user mode.
+//! The hooks of the scheduler and of the way to user mode: here the policies differ, and nowhere else.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use super::Pcu;
-use core::ptr::NonNull;
-
-use super::local::Local;
-use crate::kernel::{Current, Held, IplPcu, Kernel};
+use super::adaptive::{Arrival, Slice};
+use super::local::{Command, Local};
+use super::policy::Policy;
+use super::state::LwpPcu;
+use super::unit::UnitOps;
+use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel};
 
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
-    /// Takes note that the current LWP leaves this CPU.
+    /// Takes note that the current LWP leaves this CPU: policies that write through, save here.
     ///
-    /// Under [`Policy::Lazy`](super::Policy::Lazy) nothing is to be done: the registers stay where they are.
+    /// A kernel that leaves the call out brings cross-calls back, and corrupts nothing.
     ///
     /// Context: the scheduler, at `IPL_PCU`, before the LWP can be picked elsewhere; does not wait, cannot fail.
     #[inline]
-    pub fn switch_out(&self, _ipl: &IplPcu<'_, K, N>, _lwp: &mut Current<'_, K, N>) {}
+    pub fn switch_out(&self, ipl: &IplPcu<'_, K, N>, lwp: &mut Current<'_, K, N>) {
+        let local = self.local(ipl);
+        if local.lwp_pcu(lwp.lwp()).used() != 0 {
+            self.leave(&local, lwp.lwp());
+        }
+    }
 
     /// Takes note that `lwp` is current on this CPU now, or (`None`) that the CPU is idle. NetBSD: `pcu_switchpoint`.
     ///
-    /// No cross-call is ever sent: the gate is closed when the state is elsewhere *or nowhere*, and the trap fetches it.
-    /// Over idle and over kernel threads without a state nothing is done at all: the gate stays as it is. A kernel thread
-    /// that wants a state of its own calls [`load`](Self::load) before it uses the unit.
+    /// No cross-call is ever sent: the gate is closed when the state is elsewhere *or nowhere*, and the trap (or
+    /// [`before_user`](Self::before_user)) fetches it. Over idle and over kernel threads without a state nothing is done at
+    /// all: the gate stays as it is. A kernel thread that wants a state of its own calls [`load`](Self::load) before it uses
+    /// the unit.
     ///
     /// Context: the scheduler, at `IPL_PCU`, at every switch-in, an LWP's first run included; does not wait, cannot fail.
     #[doc(alias = "pcu_switchpoint")]
     #[inline]
     pub fn switchpoint(&self, ipl: &IplPcu<'_, K, N>, lwp: Option<&mut Current<'_, K, N>>) {
-        let Some(lwp) = lwp else { return };
         let local = self.local(ipl);
+        let Some(lwp) = lwp else {
+            if self.write_back_at_idle.load(Ordering::Relaxed) {
+                self.write_back(&local);
+            }
+            return;
+        };
         let domain = local.domain(lwp.lwp());
-        let touched = local.lwp_pcu(lwp.lwp()).used() | local.cpu.enabled();
+        let touched = local.lwp_pcu(lwp.lwp()).used() | local.cpu.enabled() | self.untrappable;
         if touched == 0 && domain.is_none_or(|domain| local.is_fit_for(domain)) {
             return;
         }
-        self.switch_in(&local, lwp.lwp());
+        self.arrive(&local, lwp.lwp());
     }
 
-    /// Makes sure that the current LWP may enter user mode: no other domain's registers are left (I5).
+    /// Makes sure that the current LWP may enter user mode: no other domain's registers are left (I5), and under `Deferred`
+    /// and `Eager` its own are in place, so that their use does not trap.
     ///
-    /// Optional where every switch and exec calls its own hook; it then finds nothing to do.
+    /// Optional where every switch and exec calls its own hook: it only avoids traps then.
     ///
-    /// Context: the way to user mode, entered and left at `IPL_PCU`; may open it to wait, so the caller's own checks come
-    /// after it.
+    /// Context: the way to user mode, entered and left at `IPL_PCU`. With a token of [`IplPcu::raise`] or
+    /// [`IplPcu::adopt`] it may go below and wait for a cross-call, so the caller's own checks come after it.
     pub fn before_user<'k>(
         &self,
-        ipl: IplPcu<'k, K, N>,
+        mut ipl: IplPcu<'k, K, N>,
         lwp: &mut Current<'_, K, N>,
     ) -> IplPcu<'k, K, N> {
-        let local = self.local(&ipl);
-        if let Some(domain) = local.domain(lwp.lwp())
-            && !local.is_fit_for(domain)
-        {
-            self.switch_in(&local, lwp.lwp());
+        loop {
+            let local = self.local(&ipl);
+            let pcu = local.lwp_pcu(lwp.lwp());
+            let missing = (pcu.used() | self.untrappable) & !local.cpu.enabled();
+            let is_fit = local
+                .domain(lwp.lwp())
+                .is_none_or(|domain| local.is_fit_for(domain));
+            if missing == 0 && is_fit {
+                return ipl;
+            }
+            match self.complete(&local, lwp.lwp()) {
+                Some((unit, holder)) if ipl.may_wait() => {
+                    let kernel = ipl.kernel();
+                    let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
+                    let answer = self.send(kernel, ipl, &request);
+                    // The LWP may have migrated while it waited: everything is read anew.
+                    ipl = IplPcu::raise(kernel);
+                    if answer.is_err() {
+                        return ipl; // the trap asks again, and reports it
+                    }
+                }
+                _ => return ipl,
+            }
         }
-        ipl
     }
 
-    /// The part of a switch that has something to do: wipes what must not be seen, and derives every gate.
+    /// Saves what the current LWP's policies want saved.
     #[cold]
-    pub(super) fn switch_in(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>) {
+    fn leave(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>) {
         let pcu = local.lwp_pcu(lwp);
-        match local.domain(lwp) {
-            Some(domain) => local.scrub(domain),
-            None if pcu.used() == 0 => return,
-            None => {}
+        for unit in self.units_in(pcu.used()) {
+            let policy = self.policy_for(pcu.policy(), unit);
+            let saves = match policy {
+                Policy::Lazy | Policy::Probe => false,
+                Policy::Adaptive => pcu.habits().writes_through(),
+                Policy::Deferred | Policy::Eager | Policy::AdaptiveWriteThrough => true,
+            };
+            if !saves {
+                continue;
+            }
+            if !pcu.word(unit.id).is_live_on(local.id) {
+                local.cpu.counters(unit.id).elided_saves.bump();
+                continue;
+            }
+            local.write_through(unit, lwp);
+            if policy == Policy::Eager {
+                local.forget_owner(unit);
+            }
         }
+    }
+
+    /// Saves what is live on a CPU that goes idle; the registers stay linked.
+    #[cold]
+    fn write_back(&self, local: &Local<'_, K, N>) {
         for unit in self.units() {
-            let word = pcu.word(unit.id);
-            debug_assert!(
-                local.agrees(unit.id, lwp, word),
-                "{:?}: {word:?}, {:?}",
-                local.id,
-                local.cpu
-            );
-            if word.is_live_on(local.id) {
+            if let Some(owner) = local.live_owner(unit.id) {
+                local.write_through(unit, owner);
+            }
+        }
+    }
+
+    /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
+    /// derives every gate.
+    #[cold]
+    pub(super) fn arrive(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>) {
+        let pcu = local.lwp_pcu(lwp);
+        if local.domain(lwp).is_none() && pcu.used() == 0 {
+            return;
+        }
+        let own = pcu.policy();
+        let mut adaptive = None;
+        for unit in self.units() {
+            let slice = match self.policy_for(own, unit) {
+                // The owner's gate is opened; nothing is brought in.
+                Policy::Lazy => None,
+                Policy::Deferred | Policy::Eager => Some(Slice::Preload),
+                Policy::Probe => Some(Slice::Probe),
+                Policy::Adaptive | Policy::AdaptiveWriteThrough => {
+                    Some(*adaptive.get_or_insert_with(|| self.learn(local, pcu)))
+                }
+            };
+            Self::arrive_unit(local, unit, lwp, slice);
+        }
+    }
+
+    fn arrive_unit(
+        local: &Local<'_, K, N>,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+        slice: Option<Slice>,
+    ) {
+        let pcu = local.lwp_pcu(lwp);
+        let word = pcu.word(unit.id);
+        debug_assert!(
+            local.agrees(unit.id, lwp, word),
+            "{:?}: {word:?}, {:?}",
+            local.id,
+            local.cpu
+        );
+        if is_resident(local, pcu, unit) {
+            if matches!(slice, None | Some(Slice::Preload)) || !unit.use_traps {
                 if !local.cpu.is_enabled(unit.id) {
                     local.cpu.counters(unit.id).reenables_switch.bump();
                     local.open(unit);
                 }
-            } else {
-                // NetBSD: the release callback tells the port to disarm. Here the core closes the gate itself, and does
-                // so for an LWP that never used the unit as well.
-                if word.is_valid() {
-                    Local::<K, N>::release(unit, lwp);
+                local.relink(unit, lwp);
+                return;
+            }
+            if slice == Some(Slice::Probe) {
+                local.cpu.counters(unit.id).probes.bump();
+            }
+        } else if wants(pcu, unit, slice) && preload(local, unit, lwp) {
+            return;
+        }
+        // NetBSD: the release callback tells the port to disarm. Here the core closes the gate itself, and does so for an
+        // LWP that never used the unit as well.
+        if word.is_valid() {
+            Local::<K, N>::release(unit, lwp);
+        }
+        local.scrub(unit, local.domain(lwp));
+        local.close(unit);
+    }
+
+    /// Brings in what is missing before user mode, and wipes what must not be seen; says what is live on another CPU.
+    #[cold]
+    fn complete<'a>(
+        &'a self,
+        local: &Local<'_, K, N>,
+        lwp: NonNull<K::Lwp>,
+    ) -> Option<(&'a UnitOps<K::Lwp>, CpuId)> {
+        let pcu = local.lwp_pcu(lwp);
+        let own = pcu.policy();
+        let domain = local.domain(lwp);
+        let mut elsewhere = None;
+        for unit in self.units() {
+            let policy = self.policy_for(own, unit);
+            let is_preloaded = matches!(policy, Policy::Deferred | Policy::Eager);
+            match pcu.word(unit.id).live_cpu() {
+                Some(holder) if holder != local.id && is_preloaded => {
+                    elsewhere = Some((unit, holder));
                 }
+                _ if is_preloaded && !local.cpu.is_enabled(unit.id) => {
+                    Self::arrive_unit(local, unit, lwp, Some(Slice::Preload));
+                }
+                _ => {}
+            }
+            local.scrub(unit, domain);
+            if local.live_owner(unit.id) != Some(lwp) {
                 local.close(unit);
             }
         }
+        elsewhere
     }
+
+    /// Lets the LWP's habits take note of this switch-in, once for all its units.
+    fn learn(&self, local: &Local<'_, K, N>, pcu: &LwpPcu<N>) -> Slice {
+        let arrival = self
+            .units_in(pcu.used())
+            .fold(Arrival::Evicted, |arrival, unit| {
+                if is_resident(local, pcu, unit) {
+                    Arrival::Resident
+                } else if arrival == Arrival::Evicted
+                    && pcu.word(unit.id).cpu().is_some_and(|cpu| cpu != local.id)
+                {
+                    Arrival::Migrated
+                } else {
+                    arrival
+                }
+            });
+        let mut habits = pcu.habits();
+        let slice = habits.arrive(arrival);
+        pcu.set_habits(habits);
+        slice
+    }
+
+    /// The units of a mask.
+    fn units_in(&self, mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
+        self.units().filter(move |unit| mask & unit.id.bit() != 0)
+    }
+}
+
+/// Are the registers of this CPU the LWP's own, live or clean?
+fn is_resident<K: Kernel<N>, const N: usize>(
+    local: &Local<'_, K, N>,
+    pcu: &LwpPcu<N>,
+    unit: &UnitOps<K::Lwp>,
+) -> bool {
+    let word = pcu.word(unit.id);
+    word.is_live_on(local.id) || word.links(local.id, local.cpu.tag(unit.id))
+}
+
+/// Is the state to be brought in without a use? One that is live elsewhere is not: a switch sends no cross-call.
+fn wants<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>, slice: Option<Slice>) -> bool {
+    let word = pcu.word(unit.id);
+    let has_contents = word.is_valid() && !pcu.is_known_initial(unit.id);
+    !word.is_live() && (!unit.use_traps || (has_contents && slice == Some(Slice::Preload)))
+}
+
+/// Brings the state in. A failure leaves the gate closed, and the trap reports it.
+fn preload<K: Kernel<N>, const N: usize>(
+    local: &Local<'_, K, N>,
+    unit: &UnitOps<K::Lwp>,
+    lwp: NonNull<K::Lwp>,
+) -> bool {
+    local.cpu.counters(unit.id).preloads.bump();
+    local.acquire(unit, lwp).is_ok()
 }

@@ -188,6 +188,7 @@ pub struct UnitOps<L> {
     pub(super) unit_trap: unsafe fn(),
     pub(super) state_wipe: unsafe fn(),
     pub(super) state_copy: unsafe fn(NonNull<L>, NonNull<L>),
+    pub(super) is_initial: unsafe fn(NonNull<L>) -> bool,
 }
 
 impl<L> UnitOps<L> {
@@ -203,6 +204,7 @@ impl<L> UnitOps<L> {
             unit_trap: U::unit_trap,
             state_wipe: U::state_wipe,
             state_copy: U::state_copy,
+            is_initial: U::is_initial,
         }
     }
 }

@@ -73,6 +73,11 @@ impl Word {
         Self(LIVE | VALID | ((cpu.index() as u64 + 1) << CPU_SHIFT) | (serial.0 << SERIAL_SHIFT))
     }
 
+    /// Clean on `cpu`: memory is the newest, and its registers equal it as long as the link holds.
+    pub(super) const fn clean(cpu: CpuId, serial: Serial) -> Self {
+        Self(Self::live(cpu, serial).0 & !LIVE)
+    }
+
     pub(super) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
@@ -138,6 +143,11 @@ impl Tag {
     /// The owner's live registers.
     pub(super) const fn live(serial: Serial) -> Self {
         Self(LIVE | (serial.0 << SERIAL_SHIFT))
+    }
+
+    /// Registers that equal the memory of the LWP whose word has the serial too.
+    pub(super) const fn clean(serial: Serial) -> Self {
+        Self(serial.0 << SERIAL_SHIFT)
     }
 
     pub(super) const fn from_raw(raw: u64) -> Self {

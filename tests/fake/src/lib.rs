@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
-use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LwpPcu, Pcu, UnitId, UnitOps};
+use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LwpPcu, Pcu, Policy, UnitId, UnitOps};
 use static_assertions::assert_not_impl_any;
 
 pub use reg::{INITIAL, Reg, domain_of, value};
@@ -98,6 +98,21 @@ impl World {
     ///
     /// If there are more units than [`UNITS`], or this thread has a world already.
     pub fn new(n_cpus: usize, n_lwps: usize, n_units: usize, rule: LeakRule) -> Box<Self> {
+        Self::with_policy(n_cpus, n_lwps, n_units, rule, Policy::Lazy)
+    }
+
+    /// The same with another policy than NetBSD's.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_policy(
+        n_cpus: usize,
+        n_lwps: usize,
+        n_units: usize,
+        rule: LeakRule,
+        policy: Policy,
+    ) -> Box<Self> {
         assert!(n_units <= UNITS);
         let mut table = [
             Some(UnitOps::of::<Reg<0>>()),
@@ -106,7 +121,7 @@ impl World {
         ];
         table[n_units..].fill_with(|| None);
         let world = Box::new(Self {
-            pcu: Pcu::new(table).with_leak_rule(rule),
+            pcu: Pcu::new(table).with_leak_rule(rule).with_policy(policy),
             cpus: (0..n_cpus)
                 .map(|_| Cpu {
                     pcu: CpuPcu::new(),
@@ -243,6 +258,12 @@ impl World {
             self.pcu.switchpoint(&ipl, None);
         }
         self.raised.set(false);
+    }
+
+    /// The running LWP `lwp` is about to return to user mode; it may migrate here.
+    pub fn return_to_user(&self, lwp: usize) {
+        let mut current = self.running(lwp);
+        drop(self.pcu.before_user(IplPcu::raise(self), &mut current));
     }
 
     /// The current LWP of `cpu` uses a unit in user mode: traps until the gate is open where it runs, then writes.

@@ -1,0 +1,185 @@
+//! `Policy::Adaptive`: one LWP's habits, from which the next slice is guessed.
+//!
+//! A *residency* is a stretch on one CPU with nobody else between. Two counters saturate, as came out best in simulation:
+//!
+//! - *use*, in `[0, 6 (T + W)]`, one step a residency: `+T` when the unit was used and trapped, `-(W - X)` when it was not, and a
+//!   preload would have been in vain. At the top the LWP is preloaded from then on, and its use is invisible; so after
+//!   `20 T / W` slices one slice is a *probe* with the gate closed. A use confirms, and the distance to the next probe doubles,
+//!   up to 16 times the first; no use ends the preloading at once.
+//! - *write*, in `[0, 2 I]`: `+I` when the LWP comes back on another CPU, where a write-through would have saved a cross-call;
+//!   `-S` when it comes back to registers that are still its own, where a write-through was for nothing. From `I` on its state is
+//!   written through.
+//!
+//! The costs, in cycles of a Zen 3 server, until they are calibrated: trap T, restore R, save S, TS toggle X, cross-call I.
+
+use super::state::Habits;
+
+const T: u16 = 1500;
+const R: u16 = 288;
+const S: u16 = 100;
+const X: u16 = 150;
+const I: u16 = 3000;
+const W: u16 = R + S;
+
+const USE_TOP: u16 = 6 * (T + W);
+const WRITE_TOP: u16 = 2 * I;
+const FIRST_PROBE: u16 = 20 * T / W;
+const DOUBLINGS: u8 = 4;
+
+/// Where an LWP finds its state when it is switched in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// In this CPU's registers: the residency goes on.
+    Resident,
+    /// On another CPU, live or clean.
+    Migrated,
+    /// In memory alone: somebody took the registers.
+    Evicted,
+}
+
+/// What the slice that begins is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slice {
+    /// The state is brought in, the gate opened.
+    Preload,
+    /// The gate is closed, and a use traps.
+    Trap,
+    /// The same, to find out whether preloading still pays.
+    Probe,
+}
+
+impl Habits {
+    /// Takes note that the LWP used the unit through a trap.
+    pub(super) fn note_use(&mut self) {
+        self.used = true;
+    }
+
+    /// Takes note of a switch-in, and says what to do.
+    pub(super) fn arrive(&mut self, arrival: Arrival) -> Slice {
+        if self.probing {
+            self.end_probe();
+        }
+        match arrival {
+            Arrival::Resident => self.writes = self.writes.saturating_sub(S),
+            Arrival::Migrated => self.writes = (self.writes + I).min(WRITE_TOP),
+            Arrival::Evicted => {}
+        }
+        if arrival != Arrival::Resident {
+            if !self.preload {
+                self.end_residency();
+            }
+            self.used = false;
+        }
+        if !self.preload {
+            return Slice::Trap;
+        }
+        if self.probe_in > 0 {
+            self.probe_in -= 1;
+            return Slice::Preload;
+        }
+        self.probing = true;
+        self.used = false;
+        Slice::Probe
+    }
+
+    /// Shall the state be saved at switch-out?
+    pub(super) fn writes_through(self) -> bool {
+        self.writes >= I
+    }
+
+    /// A residency in trap mode is over.
+    fn end_residency(&mut self) {
+        if !self.used {
+            self.uses = self.uses.saturating_sub(W - X);
+            return;
+        }
+        self.uses = (self.uses + T).min(USE_TOP);
+        if self.uses == USE_TOP {
+            self.preload = true;
+            self.doublings = 0;
+            self.probe_in = FIRST_PROBE;
+        }
+    }
+
+    fn end_probe(&mut self) {
+        self.probing = false;
+        if self.used {
+            self.doublings = (self.doublings + 1).min(DOUBLINGS);
+            self.probe_in = FIRST_PROBE << self.doublings;
+        } else {
+            self.preload = false;
+            self.uses = USE_TOP - T;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slices that each end with somebody else on the CPU; `uses` says which of them use the unit. A preloaded use is invisible.
+    fn live(habits: &mut Habits, uses: impl IntoIterator<Item = bool>) -> [u32; 3] {
+        let mut slices = [0; 3];
+        for uses in uses {
+            let slice = habits.arrive(Arrival::Evicted);
+            slices[slice as usize] += 1;
+            if uses && slice != Slice::Preload {
+                habits.note_use();
+            }
+            *habits = Habits::unpack(habits.pack());
+        }
+        slices
+    }
+
+    #[test]
+    fn who_computes_in_every_slice_ends_in_preload() {
+        let mut habits = Habits::default();
+        let [preloads, traps, probes] = live(&mut habits, [true; 10_000]);
+        assert!(
+            traps <= 10 && probes <= 20 && preloads >= 9_970,
+            "{preloads} {traps} {probes}"
+        );
+        assert!(habits.preload);
+    }
+
+    #[test]
+    fn who_never_computes_stays_in_trap_mode() {
+        let mut habits = Habits::default();
+        assert_eq!(live(&mut habits, [false; 10_000]), [0, 10_000, 0]);
+    }
+
+    #[test]
+    fn who_computes_in_phases_is_followed() {
+        let mut habits = Habits::default();
+        for _ in 0..5 {
+            live(&mut habits, [true; 100]);
+            assert!(habits.preload, "{habits:?}");
+            live(&mut habits, [false; 2_000]);
+            assert!(!habits.preload, "{habits:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_finds_no_use_ends_preloading_at_once() {
+        let mut habits = Habits::default();
+        live(&mut habits, [true; 10]);
+        let [preloads, traps, probes] = live(&mut habits, [false; 200]);
+        assert_eq!(probes, 1);
+        assert!(
+            preloads <= u32::from(FIRST_PROBE) && traps > 100,
+            "{preloads} {traps}"
+        );
+    }
+
+    #[test]
+    fn who_migrates_is_written_through_until_it_stays() {
+        let mut habits = Habits::default();
+        assert!(!habits.writes_through());
+        habits.arrive(Arrival::Migrated);
+        assert!(habits.writes_through());
+        for _ in 0..=I / S {
+            habits.arrive(Arrival::Resident);
+        }
+        assert!(!habits.writes_through());
+    }
+}
