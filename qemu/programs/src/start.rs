@@ -1,0 +1,56 @@
+//! From the first instruction to `main`, and out again.
+
+use crate::syscalls;
+
+/// Makes the given function the program: defines `_start`, which calls it and exits with status 0 when it returns.
+///
+/// A second argument names instructions that run before everything else, while the registers still hold what the kernel put
+/// there: `program!(main, "fxsave64 [rip + {first}]", first = sym FIRST)`. They may use the flags and `rax`.
+#[macro_export]
+macro_rules! program {
+    ($main:path $(, $first:literal)* $(, $name:ident = sym $symbol:path)* $(,)?) => {
+        /// The entry point that the ELF header names: `argc` is on top of the stack, no return address.
+        ///
+        /// # Safety
+        ///
+        /// Only the kernel jumps here, once, on a fresh stack.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        unsafe extern "C" fn _start() -> ! {
+            ::core::arch::naked_asm!(
+                $($first,)*
+                // The System V ABI marks the outermost frame by a zero, and wants the stack aligned at each call.
+                "xor ebp, ebp",
+                "and rsp, -16",
+                "call {run}",
+                "ud2",
+                $($name = sym $symbol,)*
+                run = sym run,
+            )
+        }
+
+        extern "C" fn run() -> ! {
+            $main();
+            $crate::syscalls::exit(0)
+        }
+    };
+}
+
+/// Prints where and why, then exits with Rust's own status for a panic.
+#[cfg(panic = "abort")]
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    crate::print::line(format_args!("{info}"));
+    syscalls::exit(101)
+}
+
+/// What the unwinder would call for each frame: the compiled `core` names it, and nothing ever calls it, as panics abort.
+#[cfg(panic = "abort")]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// Ends a program that found its own check broken: prints the line, then exits with status 1.
+pub fn fail(line: core::fmt::Arguments<'_>) -> ! {
+    crate::print::line(line);
+    syscalls::exit(1)
+}

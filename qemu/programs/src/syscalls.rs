@@ -1,0 +1,98 @@
+//! The system calls, by Linux's numbers for x86-64.
+//!
+//! Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, result in `rax` (negative: an error number). The instruction
+//! itself destroys `rcx` and `r11` (Intel SDM, volume 2, "SYSCALL"); the kernel preserves everything else, and above all
+//! every register of the FPU.
+
+use core::arch::asm;
+
+/// Writes bytes to a file descriptor.
+pub const WRITE: usize = 1;
+/// Maps memory.
+pub const MMAP: usize = 9;
+/// Lets others run.
+pub const SCHED_YIELD: usize = 24;
+/// Makes a child that is a copy of the caller.
+pub const FORK: usize = 57;
+/// Waits for a child to end.
+pub const WAIT4: usize = 61;
+/// Ends the whole process.
+pub const EXIT_GROUP: usize = 231;
+
+/// Makes a system call of up to four arguments.
+///
+/// # Safety
+///
+/// The call must not write to memory that Rust believes to be constant or its own, and must not give away any.
+unsafe fn call(number: usize, arguments: [usize; 4]) -> isize {
+    let result;
+    // SAFETY: the registers are those of the system call convention; what the call does is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            // mmap's fifth and sixth: no file, offset 0.
+            in("r8") usize::MAX,
+            in("r9") 0_usize,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Writes all the bytes to a file descriptor, in as many calls as it takes; an error ends the process with status 2.
+pub fn write_all(descriptor: usize, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let arguments = [
+            descriptor,
+            bytes.as_ptr().expose_provenance(),
+            bytes.len(),
+            0,
+        ];
+        // SAFETY: write(2) only reads the bytes.
+        let written = unsafe { call(WRITE, arguments) };
+        match usize::try_from(written).ok().and_then(|n| bytes.get(n..)) {
+            Some(rest) if written > 0 => bytes = rest,
+            _ => exit(2),
+        }
+    }
+}
+
+/// Lets other programs run. Linux: `sched_yield(2)`.
+pub fn sched_yield() {
+    // SAFETY: sched_yield(2) touches no memory.
+    unsafe { call(SCHED_YIELD, [0; 4]) };
+}
+
+/// Ends the process. Linux: `exit_group(2)`.
+pub fn exit(status: u8) -> ! {
+    loop {
+        // SAFETY: exit_group(2) ends the process, so nothing can be left in a wrong state.
+        unsafe { call(EXIT_GROUP, [usize::from(status), 0, 0, 0]) };
+    }
+}
+
+/// Gives `count` numbers, all 0.0, in memory of their own that stays until the program ends.
+///
+/// The kernel picks the address, and no program prints it.
+pub fn zeroed(count: usize) -> &'static mut [f64] {
+    const PROT_READ_WRITE: usize = 1 | 2;
+    const MAP_PRIVATE_ANONYMOUS: usize = 0x02 | 0x20;
+    let bytes = count * size_of::<f64>();
+    // SAFETY: without a fixed address mmap(2) takes no memory that is in use.
+    let address = unsafe { call(MMAP, [0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS]) };
+    if address <= 0 {
+        crate::start::fail(format_args!(
+            "expected {bytes} bytes of memory, saw error {address}"
+        ));
+    }
+    let start = core::ptr::with_exposed_provenance_mut(address.cast_unsigned());
+    // SAFETY: the mapping is new, ours alone, page-aligned, `count` numbers long, and zero bytes are 0.0.
+    unsafe { core::slice::from_raw_parts_mut(start, count) }
+}

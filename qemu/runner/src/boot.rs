@@ -1,0 +1,246 @@
+//! Boots kernels that test themselves: `cargo boot`, the cargo runner, and the host's side of `cargo test`.
+
+mod cases;
+mod launcher;
+mod selection;
+
+use std::env;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::{BootArgs, RunArgs};
+use crate::error::{Error, Result};
+use crate::guest::{self, Kernel};
+use crate::qemu::{Machine, Outcome, Qemu};
+use crate::toolchain;
+
+use cases::{Cases, Said};
+use selection::Selection;
+
+pub use launcher::{Run, boot_test};
+
+/// How long a boot test may run.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// `cargo boot NAME`: builds and boots one kernel and shows everything it says.
+pub(crate) fn boot(args: &BootArgs) -> Result<()> {
+    let tests = guest::test_names()?;
+    let embed = Kernel::Embed.name().to_owned();
+    if args.list {
+        for name in tests.iter().chain([&embed]) {
+            println!("{name}");
+        }
+        return Ok(());
+    }
+    let asked = args.name.as_deref().unwrap_or_default();
+    let names = [asked.to_owned(), format!("boot_{asked}")];
+    let kernel = if let Some(test) = tests.iter().find(|test| names.contains(test)) {
+        Kernel::Test(test.clone())
+    } else if asked == embed {
+        Kernel::Embed
+    } else {
+        return Err(Error::unusable(format!(
+            "there is no boot test `{asked}`; there are {}",
+            tests
+                .iter()
+                .chain([&embed])
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
+        )));
+    };
+    let qemu = Qemu::provide()?;
+    qemu.check_model(&args.cpu)?;
+    let image = match guest::given() {
+        Some(image) => image,
+        None => guest::build(&toolchain::provide()?, &kernel)?,
+    };
+    let machine = Machine {
+        kernel: &image,
+        initrd: None,
+        append: String::new(),
+        model: &args.cpu,
+        cpus: args.cpus,
+        limit: Duration::from_secs(args.timeout),
+    };
+    show(&qemu, &machine, true)
+}
+
+/// `pcu9-runner run IMAGE`: boots an image that cargo built, with the arguments of a test program.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    if !args.image.is_file() {
+        let image = args.image.display();
+        return Err(Error::unusable(format!(
+            "{image}: there is no such kernel image"
+        )));
+    }
+    let cpus = cpus(env::var("PCU9_CPUS").ok().as_deref())?;
+    let selection = Selection::parse(args.arguments.iter().cloned());
+    let name = args.image.file_stem().unwrap_or_default().to_string_lossy();
+    let is_test = name.starts_with("boot_");
+    if selection.list {
+        // Which cases a kernel has, it tells when it runs.
+        println!("{name}: test");
+        return Ok(());
+    }
+    let qemu = Qemu::provide()?;
+    let machine = Machine {
+        kernel: &args.image,
+        initrd: None,
+        append: case_option(&selection),
+        model: "max",
+        cpus,
+        limit: LIMIT,
+    };
+    show(&qemu, &machine, is_test && selection.is_everything())
+}
+
+fn cpus(value: Option<&str>) -> Result<u32> {
+    let Some(value) = value else {
+        return Ok(4);
+    };
+    match value.parse() {
+        Ok(cpus @ 1..=8) => Ok(cpus),
+        _ => Err(Error::unusable(format!(
+            "PCU9_CPUS={value}: the value is a number from 1 to 8"
+        ))),
+    }
+}
+
+/// Returns the part of the kernel's command line that selects cases.
+fn case_option(selection: &Selection) -> String {
+    match selection.for_guest() {
+        Some(filter) => format!("case={filter}"),
+        None => String::new(),
+    }
+}
+
+/// Boots the machine, prints every line of it, and judges it; `must_test` when it has to run cases.
+fn show(qemu: &Qemu, machine: &Machine<'_>, must_test: bool) -> Result<()> {
+    let mut cases = Cases::default();
+    let outcome = qemu.run(machine, |line| {
+        println!("{line}");
+        cases.take(line);
+    })?;
+    let wrong = verdict(&outcome, &cases, must_test);
+    let what = file_name(machine.kernel);
+    let machine = format!("{}/{}", machine.model, machine.cpus);
+    if wrong.is_empty() {
+        println!(
+            "{what} [{machine}]: ok, {} cases passed, {:.1} s",
+            cases.passed, outcome.seconds
+        );
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "{what} [{machine}]: {}",
+        wrong.join("; ")
+    )))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Returns what is wrong with a run as a whole; cases that failed are only counted.
+fn verdict(outcome: &Outcome, cases: &Cases, must_test: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if cases.failed > 0 {
+        wrong.push(format!(
+            "{} of {} cases failed",
+            cases.failed,
+            cases.failed + cases.passed
+        ));
+    }
+    // A kernel with failed cases reports failure; anything else that is no success is told with the last lines.
+    let told = cases.failed > 0 && outcome.ended == crate::process::Ended::Exit(35);
+    if !outcome.is_success() && !told {
+        wrong.push(outcome.to_string());
+    }
+    match cases.closing {
+        Some((passed, failed)) if (passed, failed) != (cases.passed, cases.failed) => {
+            wrong.push(format!(
+                "the kernel counted {passed} passed, {failed} failed; its lines say {} and {}",
+                cases.passed, cases.failed
+            ));
+        }
+        None if must_test || cases.passed + cases.failed > 0 => {
+            wrong.push("the kernel's closing line `N passed, N failed` is missing".into());
+        }
+        _ => {}
+    }
+    if cases.closings > 1 {
+        wrong.push(format!(
+            "the kernel wrote its closing line {} times",
+            cases.closings
+        ));
+    }
+    if must_test && cases.passed + cases.failed == 0 {
+        wrong.push("no case ran".into());
+    }
+    if outcome.is_success() && cases.failed > 0 {
+        wrong.push("the kernel reported success all the same".into());
+    }
+    if let Some(panic) = &cases.panic {
+        wrong.push(format!("the kernel panicked: {panic}"));
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cases::Cases;
+    use super::{cpus, verdict};
+    use crate::process::Ended;
+    use crate::qemu::Outcome;
+
+    fn wrong(status: i32, text: &str) -> Vec<String> {
+        let mut cases = Cases::default();
+        for line in text.lines() {
+            cases.take(line);
+        }
+        let outcome = Outcome {
+            ended: Ended::Exit(status),
+            seconds: 0.1,
+            tail: text.lines().map(str::to_owned).collect(),
+            complaints: String::new(),
+        };
+        verdict(&outcome, &cases, true)
+    }
+
+    #[test]
+    fn a_run_is_good_when_everything_agrees() {
+        assert!(wrong(33, "test a ... ok\ntest b ... ok\n2 passed, 0 failed").is_empty());
+    }
+
+    #[test]
+    fn a_run_without_cases_or_without_a_true_closing_line_fails() {
+        assert!(wrong(33, "0 passed, 0 failed")[0].contains("no case ran"));
+        assert!(wrong(33, "test a ... ok")[0].contains("closing line"));
+        assert!(wrong(33, "test a ... ok\n2 passed, 0 failed")[0].contains("its lines say 1"));
+        let twice = "test a ... ok\n1 passed, 0 failed\n1 passed, 0 failed";
+        assert!(wrong(33, twice)[0].contains("2 times"));
+    }
+
+    #[test]
+    fn a_triple_fault_a_panic_and_a_failed_case_are_told() {
+        assert!(wrong(0, "test a ... ok\n1 passed, 0 failed")[0].contains("triple fault"));
+        let failed = wrong(35, "test a ... FAILED\n0 passed, 1 failed");
+        assert_eq!(failed, ["1 of 1 cases failed"]);
+        assert!(wrong(33, "test a ... FAILED\n0 passed, 1 failed")[1].contains("all the same"));
+        let panicked = wrong(35, "@panic no stack");
+        assert!(panicked.iter().any(|text| text.contains("no stack")));
+    }
+
+    #[test]
+    fn the_number_of_cpus_is_checked() {
+        assert_eq!(cpus(None), Ok(4));
+        assert_eq!(cpus(Some("8")), Ok(8));
+        for wrong in ["0", "9", "two", ""] {
+            assert!(cpus(Some(wrong)).is_err_and(|e| e.status() == 2));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Builds the kernels that boot: the demo's, the smallest one, and the boot tests.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::cargo::{self, Executable};
+use crate::error::{During, Error, Result};
+use crate::place;
+use crate::toolchain::Toolchain;
+
+/// A kernel by what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// The kernel of `cargo demo`: the testbed's program.
+    Demo,
+    /// The smallest kernel that uses the crate.
+    Embed,
+    /// The boot test of this name: `tests/NAME.rs`.
+    Test(String),
+}
+
+impl Kernel {
+    /// Returns the kernel of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        [Self::Demo, Self::Embed]
+            .into_iter()
+            .find(|kernel| kernel.name() == name)
+            .unwrap_or_else(|| Self::Test(name.to_owned()))
+    }
+
+    /// Returns the kernel's name, which is also that of cargo's target.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Demo => "testbed",
+            Self::Embed => "pcu9-embed",
+            Self::Test(name) => name,
+        }
+    }
+
+    /// Adds to `cargo build` what builds this kernel.
+    fn select(&self, build: &mut Command) {
+        match self {
+            Self::Demo => build.args(["--package", "pcu9-testbed", "--bin", "testbed"]),
+            Self::Embed => build.args(["--package", "pcu9-embed", "--bin", "pcu9-embed"]),
+            Self::Test(name) => build.args(["--package", "pcu9", "--test", name]),
+        };
+    }
+}
+
+/// Builds `kernel` and returns the path of its image.
+pub(crate) fn build(toolchain: &Toolchain, kernel: &Kernel) -> Result<PathBuf> {
+    let what = format!("building the kernel {}", kernel.name());
+    let mut command = toolchain.cargo("build");
+    kernel.select(&mut command);
+    let built = cargo::build(&mut command, &what)?;
+    image(built, kernel.name())
+}
+
+/// Builds all kernels, the boot tests in one go, and returns their images.
+pub(crate) fn build_all(toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
+    let mut images = vec![
+        build(toolchain, &Kernel::Demo)?,
+        build(toolchain, &Kernel::Embed)?,
+    ];
+    let names = test_names()?;
+    if names.is_empty() {
+        return Ok(images);
+    }
+    let mut command = toolchain.cargo("build");
+    command.args(["--package", "pcu9"]);
+    for name in &names {
+        command.args(["--test", name]);
+    }
+    let built = cargo::build(
+        &mut command,
+        &format!("building {} boot tests", names.len()),
+    )?;
+    let tests = built.into_iter().filter(|e| names.contains(&e.name));
+    images.extend(tests.map(|executable| executable.path));
+    Ok(images)
+}
+
+/// Returns the image that `PCU9_KERNEL` names, if it does.
+pub(crate) fn given() -> Option<PathBuf> {
+    std::env::var_os("PCU9_KERNEL")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+}
+
+fn image(built: Vec<Executable>, name: &str) -> Result<PathBuf> {
+    let found = built.into_iter().find(|executable| executable.name == name);
+    found.map(|executable| executable.path).ok_or_else(|| {
+        Error::failed(format!(
+            "cargo built no executable `{name}`: see its Cargo.toml"
+        ))
+    })
+}
+
+/// Returns the names of the boot tests: the files `tests/boot_*.rs`.
+pub(crate) fn test_names() -> Result<Vec<String>> {
+    let tests = place::checkout().join("tests");
+    let mut names = Vec::new();
+    for file in fs::read_dir(&tests).during(tests.display())? {
+        let name = file.during(tests.display())?.file_name();
+        let name = name.to_string_lossy();
+        if let Some(stem) = name.strip_suffix(".rs")
+            && stem.starts_with("boot_")
+        {
+            names.push(stem.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs clippy of the guest's toolchain over everything that runs in the guest.
+pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
+    toolchain.provide_clippy()?;
+    let mut library = toolchain.cargo("clippy");
+    for package in ["pcu9", "pcu9-testbed", "pcu9-embed"] {
+        library.args(["--package", package]);
+    }
+    library.args(["--lib", "--bins"]);
+    check(library, "clippy for the guest: libraries and kernels")?;
+
+    let names = test_names()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut tests = toolchain.cargo("clippy");
+    tests.args(["--package", "pcu9"]);
+    for name in &names {
+        tests.args(["--test", name]);
+    }
+    check(
+        tests,
+        &format!("clippy for the guest: {} boot tests", names.len()),
+    )
+}
+
+fn check(mut command: Command, what: &str) -> Result<()> {
+    // Only what follows `--` goes to clippy; the messages are cargo's own, for people.
+    command.args(["--", "-D", "warnings"]);
+    let step = crate::progress::Step::start(what);
+    cargo::run(&mut command, what, &step)?;
+    step.done();
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The host tool of pcu9: provides what is missing, builds, boots, streams, compares, reports.
+//!
+//! The program `pcu9-runner` stands behind `cargo demo`, `cargo boot` and `cargo verify`, and is the cargo runner for the
+//! guest's target. Boot tests call [`boot_test`] on the host; [`softfloat`] checks that a kernel leaves the FPU alone.
+//!
+//! Nothing here knows the crate `pcu9`: the runner sees kernels as files and as lines on a serial port.
+
+mod cli;
+mod error;
+mod progress;
+mod table;
+
+mod place;
+mod process;
+
+mod cargo;
+mod install;
+mod toolchain;
+
+mod guest;
+mod programs;
+mod protocol;
+mod qemu;
+
+mod boot;
+mod demo;
+mod verify;
+
+pub mod softfloat;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use boot::{Run, boot_test};
+pub use error::{Error, Result};
+
+/// Does what the command line says, and returns the program's exit status.
+pub fn main() -> ExitCode {
+    let arguments = cli::without_leading_dashes(std::env::args_os().collect());
+    let result = match cli::Cli::parse_from(arguments).command {
+        cli::Command::Demo(args) => demo::run(&args),
+        cli::Command::Boot(args) => boot::boot(&args),
+        cli::Command::Verify(args) => verify::run(&args),
+        cli::Command::Run(args) => boot::run(&args),
+        cli::Command::GuestClippy => toolchain::provide().and_then(|found| guest::clippy(&found)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+/// Builds every kernel - the demo's, the smallest one, the boot tests - and returns the images, for tests that look into
+/// them.
+///
+/// # Errors
+///
+/// When the guest's toolchain cannot be had, or a kernel does not compile.
+pub fn kernel_images() -> Result<Vec<std::path::PathBuf>> {
+    guest::build_all(&toolchain::provide()?)
+}

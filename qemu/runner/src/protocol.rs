@@ -1,0 +1,234 @@
+//! The lines by which a kernel talks to the runner: those that begin with `@`.
+
+/// The per-CPU counters, in the order of the table in the report.
+pub(crate) const COUNTERS: [&str; 17] = [
+    "switches",
+    "traps",
+    "inits",
+    "restores",
+    "reenables_trap",
+    "reenables_switch",
+    "reenables_load",
+    "saves",
+    "releases",
+    "xcalls",
+    "migrations",
+    "spurious",
+    "failed",
+    "loads",
+    "wipes",
+    "eager_saves",
+    "eager_restores",
+];
+
+/// One line of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The kernel runs: `key=value` pairs about the machine.
+    Boot(Vec<(String, String)>),
+    /// Job `job` is copy `copy` of program `name`.
+    Job { job: usize, name: String, copy: u32 },
+    /// Job `job` was not started since the CPU lacks `feature`.
+    Skip {
+        job: usize,
+        name: String,
+        copy: u32,
+        feature: String,
+    },
+    /// Job `job` wrote these bytes.
+    Out { job: usize, bytes: Vec<u8> },
+    /// The first process of job `job` ended with this status.
+    Exit { job: usize, status: i32 },
+    /// A process of job `job` was killed by an exception.
+    Fault { job: usize, text: String },
+    /// Job `job` could not be started.
+    Error { job: usize, text: String },
+    /// The counters of a CPU.
+    Cpu {
+        cpu: usize,
+        counters: Vec<(String, u64)>,
+    },
+    /// The last line: did the kernel find everything in order?
+    End { ok: bool },
+    /// The kernel panicked.
+    Panic(String),
+}
+
+/// Decodes a line. `None`: it is the kernel's log. An error: it looks like the protocol's and is not.
+pub(crate) fn decode(line: &str) -> Option<Result<Event, String>> {
+    let rest = line.strip_prefix('@')?;
+    let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let event = event(word, rest.trim());
+    let short: String = line.chars().take(120).collect();
+    Some(
+        event
+            .ok_or_else(|| format!("the kernel wrote a line that the runner cannot read: {short}")),
+    )
+}
+
+fn event(word: &str, rest: &str) -> Option<Event> {
+    let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
+    let mut words = others.split_whitespace();
+    Some(match word {
+        "boot" => Event::Boot(
+            rest.split_whitespace()
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+        ),
+        "job" => Event::Job {
+            job: first.parse().ok()?,
+            name: words.next()?.to_owned(),
+            copy: words.next()?.parse().ok()?,
+        },
+        "skip" => Event::Skip {
+            job: first.parse().ok()?,
+            name: words.next()?.to_owned(),
+            copy: words.next()?.parse().ok()?,
+            feature: words.next()?.to_owned(),
+        },
+        "out" => Event::Out {
+            job: first.parse().ok()?,
+            bytes: hex(others)?,
+        },
+        "exit" => Event::Exit {
+            job: first.parse().ok()?,
+            status: others.parse().ok()?,
+        },
+        "fault" => Event::Fault {
+            job: first.parse().ok()?,
+            text: others.to_owned(),
+        },
+        "error" => Event::Error {
+            job: first.parse().ok()?,
+            text: others.to_owned(),
+        },
+        "cpu" => Event::Cpu {
+            cpu: first.parse().ok()?,
+            counters: words
+                .map(|pair| {
+                    let (key, value) = pair.split_once('=')?;
+                    Some((key.to_owned(), value.parse().ok()?))
+                })
+                .collect::<Option<_>>()?,
+        },
+        "end" => Event::End {
+            ok: match rest {
+                "ok" => true,
+                "failed" => false,
+                _ => return None,
+            },
+        },
+        "panic" => Event::Panic(rest.to_owned()),
+        _ => return None,
+    })
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| {
+        char::from(c)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, decode};
+
+    fn event(line: &str) -> Event {
+        decode(line)
+            .expect("a line of the protocol")
+            .expect("a good one")
+    }
+
+    #[test]
+    fn each_line_is_decoded() {
+        assert_eq!(
+            event("@boot cpus=4 xsave=xsaveopt"),
+            Event::Boot(vec![
+                ("cpus".into(), "4".into()),
+                ("xsave".into(), "xsaveopt".into())
+            ])
+        );
+        let (job, name, copy) = (3, "nbody".to_owned(), 1);
+        assert_eq!(
+            event("@job 3 nbody 1"),
+            Event::Job {
+                job,
+                name: name.clone(),
+                copy
+            }
+        );
+        assert_eq!(
+            event("@skip 3 nbody 1 avx"),
+            Event::Skip {
+                job,
+                name,
+                copy,
+                feature: "avx".into()
+            }
+        );
+        assert_eq!(
+            event("@out 0 610aff"),
+            Event::Out {
+                job: 0,
+                bytes: b"a\n\xff".to_vec()
+            }
+        );
+        assert_eq!(
+            event("@exit 2 139"),
+            Event::Exit {
+                job: 2,
+                status: 139
+            }
+        );
+        assert_eq!(
+            event("@fault 2 #PF at 0x10"),
+            Event::Fault {
+                job: 2,
+                text: "#PF at 0x10".into()
+            }
+        );
+        assert_eq!(
+            event("@cpu 1 traps=5 loads=0"),
+            Event::Cpu {
+                cpu: 1,
+                counters: vec![("traps".into(), 5), ("loads".into(), 0)]
+            }
+        );
+        assert_eq!(event("@end ok"), Event::End { ok: true });
+        assert_eq!(
+            event("@panic at the disco"),
+            Event::Panic("at the disco".into())
+        );
+    }
+
+    #[test]
+    fn log_lines_are_not_the_protocols_and_damaged_ones_are_errors() {
+        assert_eq!(decode("pcu9 testbed, 4 CPUs"), None);
+        assert_eq!(decode(""), None);
+        for damaged in [
+            "@out 0 61f",
+            "@out 0 6g",
+            "@out x 61",
+            "@exit 0",
+            "@job 1 nbody",
+            "@what",
+            "@",
+            "@cpu 0 traps",
+            "@cpu 0 traps=-1",
+            "@end maybe",
+        ] {
+            let error = decode(damaged).expect("protocol").expect_err("damaged");
+            assert!(error.contains(damaged), "{error}");
+        }
+    }
+}

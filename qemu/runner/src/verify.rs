@@ -1,0 +1,124 @@
+//! `cargo verify`: the proofs that take longer than a test.
+
+use std::time::Instant;
+
+use crate::cli::{DemoArgs, Leak, Policy, VerifyArgs};
+use crate::demo;
+use crate::error::{Error, Result};
+use crate::progress::say;
+use crate::table;
+
+/// Every model that the demo is proved on, and every number of CPUs.
+const MODELS: [&str; 5] = ["qemu64", "Nehalem", "SandyBridge", "Haswell", "max"];
+const CPUS: [u32; 4] = [1, 2, 4, 8];
+/// What CI runs: every save instruction, every number of CPUs.
+const SHORT: [(&str, u32); 4] = [("qemu64", 1), ("Nehalem", 2), ("Haswell", 4), ("max", 8)];
+
+/// One thing to verify.
+struct Step {
+    name: String,
+    run: Box<dyn Fn() -> Result<()>>,
+}
+
+/// Runs every step, whatever became of those before it, and shows which succeeded.
+pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+    all(&steps(args.short))
+}
+
+fn steps(short: bool) -> Vec<Step> {
+    let machines: Vec<(&str, u32)> = if short {
+        SHORT.to_vec()
+    } else {
+        MODELS
+            .iter()
+            .flat_map(|&model| CPUS.map(|cpus| (model, cpus)))
+            .collect()
+    };
+    machines
+        .into_iter()
+        .map(|(model, cpus)| demo_on(model, cpus))
+        .collect()
+}
+
+fn demo_on(model: &str, cpus: u32) -> Step {
+    let args = DemoArgs {
+        cpus,
+        copies: None,
+        program: Vec::new(),
+        cpu: model.to_owned(),
+        leak: Leak::Domain,
+        policy: Policy::Lazy,
+        timeout: 300,
+        json: None,
+    };
+    Step {
+        name: format!("demo --cpu {model} --cpus {cpus}"),
+        run: Box::new(move || demo::run(&args)),
+    }
+}
+
+fn all(steps: &[Step]) -> Result<()> {
+    let mut rows = vec![["step", "result", "seconds"].map(String::from).to_vec()];
+    let mut failed = 0;
+    for (number, step) in steps.iter().enumerate() {
+        say(format_args!(
+            "verify {}/{}: {}",
+            number + 1,
+            steps.len(),
+            step.name
+        ));
+        let begun = Instant::now();
+        let result = (step.run)();
+        let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => rows.push(vec![step.name.clone(), "ok".into(), seconds]),
+            // What is missing will be missing in the next step too.
+            Err(error) if error.status() == 2 => return Err(error),
+            Err(error) => {
+                eprintln!("error: {}: {error}", step.name);
+                failed += 1;
+                rows.push(vec![step.name.clone(), "FAILED".into(), seconds]);
+            }
+        }
+    }
+    println!("\n{}", table::render(&rows, false));
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "{failed} of {} steps failed",
+        steps.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Step, all, steps};
+    use crate::error::Error;
+
+    #[test]
+    fn the_short_list_is_a_part_of_the_long_one() {
+        let names = |short| {
+            steps(short)
+                .into_iter()
+                .map(|step| step.name)
+                .collect::<Vec<_>>()
+        };
+        let (short, long) = (names(true), names(false));
+        assert_eq!((short.len(), long.len()), (4, 20));
+        assert!(short.iter().all(|name| long.contains(name)));
+    }
+
+    #[test]
+    fn a_failed_step_fails_the_whole_and_the_others_run() {
+        let step = |name: &str, ok: bool| Step {
+            name: name.into(),
+            run: Box::new(move || if ok { Ok(()) } else { Err(Error::failed("no")) }),
+        };
+        let error =
+            all(&[step("a", true), step("b", false), step("c", true)]).expect_err("b failed");
+        assert_eq!(error.status(), 1);
+        assert!(error.to_string().contains("1 of 3"));
+        assert!(all(&[step("a", true)]).is_ok());
+    }
+}

@@ -1,0 +1,228 @@
+//! The demo from the command line to the exit status, with a script in the emulator's place.
+
+use crate::stand_in::{Bench, program};
+use serde_json::Value;
+
+/// A program that writes `a\nb\n` and exits with status 0.
+const GOOD: &str = "@boot cpus=1\n@job 0 good 0\n@job 1 good 1\n@out 0 610a\n@out 1 610a620a\n@out 0 620a\n\
+    hello from the kernel\n@exit 0 0\n@exit 1 0\n@cpu 0 COUNTERS\n@end ok\n";
+const COUNTERS: &str = "switches=9 traps=6 inits=2 restores=3 reenables_trap=1 reenables_switch=4 reenables_load=0 saves=5 \
+    releases=5 xcalls=0 migrations=0 spurious=0 failed=0 loads=0 wipes=1 eager_saves=8 eager_restores=7";
+
+fn good() -> String {
+    GOOD.replace("COUNTERS", COUNTERS)
+}
+
+#[test]
+fn a_good_run_has_status_0_tables_and_json() {
+    let bench = Bench::new(&good(), 33);
+    let run = bench.demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 0, "{}", run.text);
+    for text in [
+        "identical",
+        "| hello from the kernel",
+        "8 saves and 7 restores",
+        "traps = inits",
+        "2 LWPs on 1 CPUs",
+    ] {
+        assert!(run.text.contains(text), "{text}: {}", run.text);
+    }
+    let json = run.json;
+    assert_eq!(json["ok"], true);
+    assert_eq!(json["lwps"], 2);
+    assert_eq!(
+        json["programs"][0],
+        serde_json::json!({"name": "good", "copies": 2, "identical": true})
+    );
+    assert_eq!(json["counters"]["reenables"], 1);
+    assert_eq!(json["per_cpu"][0], json["counters"]);
+    assert_eq!(
+        json["eager"],
+        serde_json::json!({"saves": 8, "restores": 7})
+    );
+    let fields = [
+        "counters",
+        "cpu_model",
+        "cpus",
+        "eager",
+        "leak",
+        "lwps",
+        "ok",
+        "per_cpu",
+        "policy",
+        "programs",
+        "seconds",
+    ];
+    let keys: Vec<&str> = json
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(keys, fields);
+}
+
+#[test]
+fn one_wrong_byte_is_shown_with_its_line() {
+    let bench = Bench::new(&good().replace("@out 0 620a", "@out 0 630a"), 33);
+    let run = bench.demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text
+            .contains("good, copy 0: its output differs from the host's at byte 2: line 2"),
+        "{}",
+        run.text
+    );
+    assert_eq!(run.json["ok"], false);
+    assert_eq!(run.json["programs"][0]["identical"], false);
+}
+
+#[test]
+fn a_broken_identity_fails_the_run() {
+    let bench = Bench::new(&good().replace("traps=6", "traps=7"), 33);
+    let run = bench.demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text.contains("7 is not 2 + 3 + 1 + 0 + 0"),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn a_fault_in_the_guest_is_told_from_one_on_the_host() {
+    let faulty = good().replace("@exit 0 0", "@fault 0 #UD at rip 0x400000");
+    let run = Bench::new(&faulty, 33).demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text
+            .contains("#UD at rip 0x400000; but not on the host"),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn a_triple_fault_and_a_hang_are_failures_with_the_last_lines() {
+    let cut = "@boot cpus=1\n@job 0 good 0\nlast words\n";
+    let run = Bench::new(cut, 0).demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text.contains("triple fault") && run.text.contains("| last words"),
+        "{}",
+        run.text
+    );
+    assert!(
+        run.text.contains("did not finish") && run.text.contains("1 of 2 copies"),
+        "{}",
+        run.text
+    );
+    assert_eq!(run.json["ok"], false);
+    assert_eq!(run.json["per_cpu"], Value::Array(vec![]));
+
+    let run = Bench::new(cut, -1).demo(&["--cpus", "1", "--timeout", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(run.text.contains("did not end within 1 s"), "{}", run.text);
+}
+
+#[test]
+fn a_success_status_without_the_closing_line_is_a_failure() {
+    let run = Bench::new(&good().replace("@end ok\n", ""), 33).demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(run.text.contains("`@end` is missing"), "{}", run.text);
+}
+
+#[test]
+fn a_file_that_is_no_program_is_named_and_the_others_finish() {
+    let bench = Bench::new(&good(), 33);
+    let notes = bench.file("notes.txt", b"no program");
+    let run = bench.demo(&["--cpus", "1", "--program", &notes]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text.contains("notes.txt: not a static ELF64"),
+        "{}",
+        run.text
+    );
+    assert!(run.text.contains("identical"), "{}", run.text);
+    let programs = run.json["programs"].as_array().expect("a list").clone();
+    assert_eq!(programs.len(), 2);
+    assert_eq!(programs[1]["identical"], false);
+}
+
+#[test]
+fn a_program_that_faults_on_the_host_too() {
+    // ud2
+    let bench = Bench::with_program(
+        &program(&[0x0f, 0x0b]),
+        &good().replace("@exit 0 0", "@fault 0 #UD"),
+        33,
+    );
+    let run = bench.demo(&["--cpus", "1"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text.contains("and on the host too: killed by SIGILL"),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn what_the_guests_cpu_lacks_is_skipped_and_said() {
+    let skips = good()
+        .replace("@job 0 good 0", "@skip 0 good 0 avx")
+        .replace("@job 1 good 1", "@skip 1 good 1 avx");
+    let told = |line: &&str| !line.starts_with("@out") && !line.starts_with("@exit");
+    let lines: Vec<&str> = skips.lines().filter(told).collect();
+    let skips = lines.join("\n") + "\n";
+    let run = Bench::new(&skips, 33).demo(&["--cpus", "1", "--cpu", "Nehalem"]);
+    assert_eq!(run.status, 0, "{}", run.text);
+    assert!(
+        run.text.contains("skipped: needs avx") && run.text.contains("Nehalem"),
+        "{}",
+        run.text
+    );
+    assert_eq!(run.json["programs"][0]["identical"], Value::Null);
+}
+
+#[test]
+fn the_number_of_cpus_must_be_the_machines() {
+    let run = Bench::new(&good(), 33).demo(&["--cpus", "2", "--copies", "2"]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text
+            .contains("counters of the CPUs [0], the machine has 2"),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn wrong_values_and_missing_tools_have_status_2_and_the_json_is_written() {
+    let bench = Bench::new(&good(), 33);
+    assert_eq!(bench.demo(&["--cpus", "9"]).status, 2);
+    assert_eq!(bench.demo(&["--", "--leak", "none"]).status, 2);
+    let run = bench.demo_with(&["--cpus", "1"], &[("PCU9_QEMU", "/nonexistent/qemu")]);
+    assert_eq!(run.status, 2);
+    assert!(run.text.contains("/nonexistent/qemu"), "{}", run.text);
+    assert_eq!(run.json["ok"], false);
+    let run = bench.run(&["demo", "--json", "/nonexistent/dir/file.json"], &[]);
+    assert_eq!(run.status, 2);
+    assert!(
+        run.text.contains("--json /nonexistent/dir/file.json"),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn the_guests_toolchain_is_one_of_three_words() {
+    let bench = Bench::new(&good(), 33);
+    let variables = [("PCU9_GUEST_TOOLCHAIN", "nightly"), ("PCU9_KERNEL", "")];
+    let run = bench.demo_with(&["--cpus", "1"], &variables);
+    assert_eq!(run.status, 2);
+    assert!(
+        run.text.contains("PCU9_GUEST_TOOLCHAIN=nightly"),
+        "{}",
+        run.text
+    );
+}

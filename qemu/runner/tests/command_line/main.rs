@@ -1,0 +1,5 @@
+//! The runner from the command line to the exit status, with scripts in the place of other programs.
+
+mod demo;
+mod install;
+mod stand_in;

@@ -1,0 +1,49 @@
+//! The demo: every program of the archive, several copies of each, on all CPUs, and the counters at the end.
+//!
+//! The lines that begin with `@` are what the runner reads.
+
+use tar_no_std::TarArchiveRef;
+
+use crate::boot::info::{self, option_number};
+use crate::exit::{Outcome, exit};
+use crate::{line, process, report};
+
+/// Runs the demo and ends the run.
+///
+/// # Panics
+///
+/// Without an archive of programs.
+pub fn main() {
+    let archive = info::get()
+        .module_bytes()
+        .expect("no archive of programs was given (-initrd)");
+    let archive = TarArchiveRef::new(archive).expect("the archive of programs is not a tar file");
+    let copies = option_number("copies").unwrap_or(2);
+    crate::glue::use_command_line();
+    report::boot();
+
+    let mut job = 0;
+    for entry in archive.entries() {
+        let name = entry.filename();
+        let name = name.as_str().unwrap_or("?");
+        for copy in 0..copies {
+            start(entry.data(), name, job, copy);
+            job += 1;
+        }
+    }
+    process::wait_for_all();
+    report::counters();
+    line!("@end ok");
+    exit(Outcome::Success)
+}
+
+fn start(file: &[u8], name: &str, job: u64, copy: u64) {
+    if process::elf::needs(file, "avx") && !report::has_avx() {
+        line!("@skip {job} {name} {copy} avx");
+        return;
+    }
+    line!("@job {job} {name} {copy}");
+    if let Err(error) = process::start(file, name, job) {
+        line!("@error {job} {error}");
+    }
+}

@@ -1,0 +1,69 @@
+//! How a run ends: QEMU's `isa-debug-exit` device, and the panic handler.
+//!
+//! A value V written to the device's port ends QEMU with exit status 2 V + 1 (QEMU, `hw/misc/debugexit.c`), so success
+//! can never be mistaken for QEMU's own statuses 0 and 1.
+
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
+
+use crate::{cpu, serial};
+
+/// What the run says to the outside by its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// QEMU ends with status 33.
+    Success,
+    /// QEMU ends with status 35.
+    Failure,
+}
+
+/// Ends the run. Where there is no such device, the CPU stops.
+pub fn exit(outcome: Outcome) -> ! {
+    interrupts::disable();
+    let value: u32 = match outcome {
+        Outcome::Success => 0x10,
+        Outcome::Failure => 0x11,
+    };
+    // SAFETY: nothing else listens on this port, and the write does not touch memory.
+    unsafe { Port::new(0xf4).write(value) };
+    stop()
+}
+
+/// Stops this CPU for good.
+pub(crate) fn stop() -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}
+
+/// Set by the first CPU that panics; the others, and a panic inside the panic, only stop.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a CPU has panicked: then nothing waits for another one any more.
+pub(crate) fn panicked() -> bool {
+    PANICKED.load(Ordering::Acquire)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    interrupts::disable();
+    if PANICKED.swap(true, Ordering::AcqRel) {
+        stop();
+    }
+    cpu::smp::stop_others();
+    let cpu = cpu::index_if_known().unwrap_or(0);
+    match info.location() {
+        Some(at) => serial::write_line_forced(format_args!(
+            "@panic CPU {cpu}: {} ({}:{})",
+            info.message(),
+            at.file(),
+            at.line()
+        )),
+        None => serial::write_line_forced(format_args!("@panic CPU {cpu}: {}", info.message())),
+    }
+    exit(Outcome::Failure)
+}

@@ -1,0 +1,173 @@
+//! LWPs: what the scheduler runs. Kernel threads, the user LWP of each process, and one idle LWP a CPU.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::cpu::trap::Frame;
+use crate::event::Event;
+use crate::glue::LwpFpu;
+use crate::lock::IrqLock;
+use crate::memory::paging;
+use crate::memory::stacks::Stack;
+use crate::process::Process;
+
+/// What an LWP may do; changed under the scheduler's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// It runs, or waits in the queue.
+    Runnable,
+    /// It waits for an event.
+    Sleeping,
+    /// It has ended and only its stack is still in use.
+    Zombie,
+}
+
+/// What an LWP does when it first runs.
+pub(crate) enum Start {
+    /// It runs a function of the kernel and ends with it.
+    Kernel(Box<dyn FnOnce() + Send>),
+    /// It goes to user mode.
+    User(Box<Frame>),
+}
+
+/// No CPU, where the number of one could be.
+pub(crate) const NO_CPU: u32 = u32::MAX;
+/// The pin mask of an LWP that may run anywhere.
+pub(crate) const ANYWHERE: u64 = u64::MAX;
+
+/// One LWP. Shared by reference counts: the CPU it runs on, the queue it waits in and whoever keeps a handle each hold one.
+#[derive(Debug)]
+pub struct Lwp {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    /// `None` for the idle LWPs, which run on the stack that their CPU started with.
+    pub(crate) stack: Option<Stack>,
+    /// Where its registers lie on its stack while it does not run.
+    pub(crate) saved_rsp: AtomicU64,
+    /// Its top-level page table.
+    pub(crate) table: AtomicU64,
+    /// The base of `fs` in user mode.
+    pub(crate) fs_base: AtomicU64,
+    /// Bit C: it may run on CPU C.
+    pub(crate) pin: AtomicU64,
+    /// Where it ran last.
+    pub(crate) last_cpu: AtomicU32,
+    /// A [`State`].
+    pub(crate) state: AtomicU8,
+    /// It is on some CPU, or its registers are still being put away there; changed under the scheduler's lock.
+    pub(crate) on_cpu: AtomicBool,
+    /// Above 0 it is not preempted.
+    pub(crate) preempt_off: AtomicU32,
+    pub(crate) is_idle: bool,
+    pub(crate) process: Option<Arc<Process>>,
+    pub(crate) start: IrqLock<Option<Start>>,
+    pub(crate) ended: AtomicBool,
+    pub(crate) end_event: Event,
+    /// What `pcu9` keeps for it.
+    pub(crate) fpu: LwpFpu,
+}
+
+impl core::fmt::Debug for Start {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Kernel(_) => "Kernel",
+            Self::User(_) => "User",
+        })
+    }
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+impl Lwp {
+    fn new(
+        name: &str,
+        stack: Option<Stack>,
+        process: Option<Arc<Process>>,
+        start: Option<Start>,
+        fpu: LwpFpu,
+    ) -> Self {
+        Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            name: name.into(),
+            stack,
+            saved_rsp: AtomicU64::new(0),
+            table: AtomicU64::new(
+                process
+                    .as_ref()
+                    .map_or_else(paging::kernel_table, |process| process.table()),
+            ),
+            fs_base: AtomicU64::new(0),
+            pin: AtomicU64::new(ANYWHERE),
+            last_cpu: AtomicU32::new(NO_CPU),
+            state: AtomicU8::new(State::Runnable as u8),
+            on_cpu: AtomicBool::new(false),
+            preempt_off: AtomicU32::new(0),
+            is_idle: false,
+            process,
+            start: IrqLock::new(start),
+            ended: AtomicBool::new(false),
+            end_event: Event::new(),
+            fpu,
+        }
+    }
+
+    /// Makes the LWP that a CPU is from its start on.
+    pub(crate) fn idle() -> Self {
+        Self {
+            is_idle: true,
+            ..Self::new("idle", None, None, None, LwpFpu::none())
+        }
+    }
+
+    /// Makes an LWP that has not run yet; `None` without memory for its stack.
+    pub(crate) fn with_start(
+        name: &str,
+        process: Option<Arc<Process>>,
+        start: Start,
+        fpu: LwpFpu,
+    ) -> Option<Self> {
+        let stack = Stack::new()?;
+        let lwp = Self::new(name, Some(stack), process, Some(start), fpu);
+        lwp.saved_rsp.store(
+            crate::sched::prepare_stack(lwp.stack_top()),
+            Ordering::Relaxed,
+        );
+        Some(lwp)
+    }
+
+    /// Its number, never used again.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The CPU that it runs on or ran on last, `None` before its first run.
+    pub fn last_cpu(&self) -> Option<usize> {
+        let cpu = self.last_cpu.load(Ordering::Acquire);
+        (cpu != NO_CPU).then_some(cpu as usize)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Ordering::Relaxed) {
+            0 => State::Runnable,
+            1 => State::Sleeping,
+            _ => State::Zombie,
+        }
+    }
+
+    pub(crate) fn may_run_on(&self, cpu: usize) -> bool {
+        self.pin.load(Ordering::Relaxed) & 1 << cpu != 0
+    }
+
+    /// Top of its kernel stack; 0 for an idle LWP, which never enters user mode.
+    pub(crate) fn stack_top(&self) -> u64 {
+        self.stack.as_ref().map_or(0, Stack::top)
+    }
+}

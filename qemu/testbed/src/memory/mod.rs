@@ -1,0 +1,64 @@
+//! Memory, from the bottom up: the direct map, `frames`, the kernel's own mappings (`paging`), the `heap`, and
+//! kernel `stacks` with guard pages.
+//!
+//! | addresses | what |
+//! |---|---|
+//! | lower half | the current process (`process::space`) |
+//! | `0xffff_8000_0000_0000` | all physical memory and the devices below 4 GiB: the direct map, never executable |
+//! | `0xffff_c000_0000_0000` | kernel stacks |
+//! | `0xffff_ffff_8000_0000` | the kernel image, as `kernel.ld` lays it out |
+
+pub(crate) mod frames;
+mod heap;
+pub(crate) mod paging;
+pub(crate) mod stacks;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::boot::info::BootInfo;
+
+/// Bytes in a frame and in the smallest page.
+pub const PAGE_BYTES: u64 = 4096;
+/// Where the direct map begins.
+pub(crate) const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+/// The end of user addresses; the last page is left out, as Linux does.
+pub(crate) const USER_END: u64 = 0x0000_7fff_ffff_f000;
+
+/// How much physical memory the direct map covers; the boot tables cover 1 GiB.
+static DIRECT_MAP_BYTES: AtomicU64 = AtomicU64::new(1 << 30);
+
+/// Where physical address `phys` appears in the direct map.
+///
+/// # Panics
+///
+/// When the direct map does not cover it.
+pub(crate) fn direct_map<T>(phys: u64) -> *mut T {
+    assert!(
+        phys < DIRECT_MAP_BYTES.load(Ordering::Relaxed),
+        "physical address {phys:#x} is outside the direct map"
+    );
+    core::ptr::with_exposed_provenance_mut((DIRECT_MAP + phys) as usize)
+}
+
+/// A number that may be read from any memory.
+pub(crate) trait Number: Copy {}
+impl Number for u8 {}
+impl Number for u32 {}
+impl Number for u64 {}
+
+/// Reads a number that the loader or the firmware left in memory.
+pub(crate) fn read_phys<T: Number>(at: u64) -> T {
+    let pointer = direct_map::<T>(at);
+    // SAFETY: `direct_map` checked that the address is mapped, any bits are a `T`, and a volatile read of memory that
+    // only firmware and loader write competes with nothing.
+    unsafe { pointer.read_unaligned() }
+}
+
+/// Brings memory up: called once, by the boot CPU, on the boot tables.
+pub(crate) fn init(info: &BootInfo) {
+    frames::init(info);
+    let covered = paging::init(info);
+    DIRECT_MAP_BYTES.store(covered, Ordering::Relaxed);
+    frames::use_all();
+    heap::init();
+}
