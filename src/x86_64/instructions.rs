@@ -67,6 +67,31 @@ pub(super) unsafe fn xsaveopt(area: NonNull<u8>, mask: u64) {
     }
 }
 
+/// The components of `XCR0` that are not in their initial state. Intel SDM, volume 1, "XSAVE-Enabled Registers Group" and
+/// volume 2C, "XGETBV" with ECX = 1.
+///
+/// # Safety
+///
+/// `CR4.OSXSAVE` is set, and CPUID.(0DH,1):EAX[2].
+pub(super) unsafe fn xinuse() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the caller promises the instruction. Not `nomem`: the answer changes with every restore.
+    unsafe {
+        asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nostack, preserves_flags));
+    }
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Zeroes YMM0 to YMM15 and loads MXCSR from `mxcsr`. Intel SDM, volume 2C, "VZEROALL", volume 2A, "LDMXCSR".
+///
+/// # Safety
+///
+/// AVX is enabled in `XCR0`; `CR0.TS` is clear; nobody's live state is in the registers.
+pub(super) unsafe fn zero_vectors(mxcsr: u32) {
+    // SAFETY: the caller promises the mode; the clobbers name the registers.
+    unsafe { asm!("vzeroall", "ldmxcsr [{}]", in(reg) &raw const mxcsr, clobber_abi("C")) };
+}
+
 /// The processor refused an image: the registers may hold any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Faulted;

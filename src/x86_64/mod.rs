@@ -1,6 +1,7 @@
 //! The reference machine: `x86_64`, and its FPU as a unit.
 //!
 //! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
+//! - [`LazyFp`]: whether registers behind a closed gate can be read.
 //! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
 //!
 //! The instructions themselves stand in one private module; nothing else here is assembly. The crate compiles to soft-float
@@ -8,6 +9,9 @@
 
 pub mod fpu;
 mod instructions;
+mod lazy_fp;
+
+pub use self::lazy_fp::LazyFp;
 
 /// Gives the address to continue at when the instruction at `rip` faulted and was allowed to: the restore of a saved state
 /// whose image is bad or not mapped. `None` for every other address.

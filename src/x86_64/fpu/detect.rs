@@ -12,11 +12,12 @@ const ECX_XSAVE: u32 = 1 << 26;
 const ECX_AVX: u32 = 1 << 28;
 /// CPUID.(0DH,1):EAX, same source, "Processor Extended State Enumeration".
 const EAX_XSAVEOPT: u32 = 1 << 0;
+const EAX_XGETBV1: u32 = 1 << 2;
 
 /// Components of `XCR0`, Intel SDM, volume 1, "XSAVE-Supported Features and State-Component Bitmaps".
-const X87: u64 = 1 << 0;
-const SSE: u64 = 1 << 1;
-const AVX: u64 = 1 << 2;
+pub(super) const X87: u64 = 1 << 0;
+pub(super) const SSE: u64 = 1 << 1;
+pub(super) const AVX: u64 = 1 << 2;
 
 /// FXSAVE's area. Intel SDM, volume 2A, "FXSAVE".
 const FXSAVE_BYTES: usize = 512;
@@ -38,6 +39,7 @@ pub struct FpuFeatures {
     save_instruction: SaveInstruction,
     xcr0: u64,
     area_bytes: usize,
+    has_xgetbv1: bool,
 }
 
 /// The FPU of this CPU cannot be used as that of the others.
@@ -92,6 +94,11 @@ impl FpuFeatures {
         self.area_bytes
     }
 
+    /// Can the processor say which components are in use, so that a wipe need not restore them all?
+    pub const fn can_tell_use(&self) -> bool {
+        self.has_xgetbv1
+    }
+
     fn detect() -> Self {
         Self::from_cpuid(__cpuid_count, __cpuid(0).eax)
     }
@@ -104,6 +111,7 @@ impl FpuFeatures {
                 save_instruction: SaveInstruction::Fxsave,
                 xcr0: 0,
                 area_bytes: FXSAVE_BYTES,
+                has_xgetbv1: false,
             };
         }
         // Leaf 0DH alone is not believed: emulators enumerate components there that the feature leaves deny.
@@ -119,14 +127,16 @@ impl FpuFeatures {
             .map(|component| cpuid(0xd, component))
             .map(|leaf| leaf.ebx as usize + leaf.eax as usize)
             .max();
+        let extensions = cpuid(0xd, 1).eax;
         Self {
-            save_instruction: if cpuid(0xd, 1).eax & EAX_XSAVEOPT == 0 {
+            save_instruction: if extensions & EAX_XSAVEOPT == 0 {
                 SaveInstruction::Xsave
             } else {
                 SaveInstruction::Xsaveopt
             },
             xcr0,
             area_bytes: end.unwrap_or(0).max(INITIAL_BYTES),
+            has_xgetbv1: extensions & EAX_XGETBV1 != 0,
         }
     }
 
@@ -195,6 +205,7 @@ mod tests {
         let features = FpuFeatures::from_cpuid(recorded(ECX_XSAVE | ECX_AVX, 0x21f, 5), 0xd);
         assert_eq!(features.save_instruction(), SaveInstruction::Xsaveopt);
         assert_eq!((features.xcr0(), features.area_bytes()), (0x7, 832));
+        assert!(features.can_tell_use());
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) const INITIAL_BYTES: usize = size_of::<Image>();
 /// Control word after FNINIT. Intel SDM, volume 1, "x87 FPU Control Word".
 const FCW_INITIAL: u16 = 0x037f;
 /// All SSE exceptions masked. Intel SDM, volume 1, "MXCSR Control and Status Register".
-const MXCSR_INITIAL: u32 = 0x1f80;
+pub(super) const MXCSR_INITIAL: u32 = 0x1f80;
 
 /// Intel SDM, volume 1, "Legacy Region of an XSAVE Area" and "XSAVE Header".
 #[repr(C, align(64))]

@@ -1,0 +1,110 @@
+//! Is this CPU affected by `LazyFP` (CVE-2018-3665, INTEL-SA-00145, XSA-267): does it run on speculatively past `#NM`, over the
+//! registers behind the closed gate?
+//!
+//! The list is Xen's (`should_use_eager_fpu` in `xen/arch/x86/spec_ctrl.c`, the code of XSA-267): among Intel's family 6 the
+//! Atom and Knights models are not affected, the Core models from Nehalem on are, and what is not listed counts as affected.
+//! AMD and Hygon state that their processors are not affected (AMD, "Product Security Bulletin" on CVE-2018-3665, 2018; `Fiasco`
+//! and Xen rely on it). Another vendor says nothing, so it counts as affected. No bit of `IA32_ARCH_CAPABILITIES` speaks of
+//! it; `RDCL_NO` (Intel SDM, volume 4) is about Meltdown, and Xen does not take it as an answer.
+
+use core::arch::x86_64::__cpuid;
+
+use crate::pcu::Policy;
+
+/// What is known of this CPU and `LazyFP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LazyFp {
+    /// Its vendor, or the list, says that it is not affected: `LeakRule::Trusting` leaks nothing by speculation.
+    NotAffected,
+    /// It is listed as affected.
+    Affected,
+    /// Nothing is known, so it is treated as affected.
+    Unknown,
+}
+
+impl LazyFp {
+    /// Asks CPUID. Under a hypervisor the answer is about the CPU that the guest is shown, and the guest may be moved.
+    pub fn detect() -> Self {
+        let leaf = __cpuid(0);
+        let mut vendor = [0; 12];
+        for (bytes, register) in vendor
+            .chunks_exact_mut(4)
+            .zip([leaf.ebx, leaf.edx, leaf.ecx])
+        {
+            bytes.copy_from_slice(&register.to_le_bytes());
+        }
+        let signature = if leaf.eax >= 1 { __cpuid(1).eax } else { 0 };
+        Self::of(&vendor, signature)
+    }
+
+    /// Must foreign registers be kept out of reach?
+    pub const fn is_affected(self) -> bool {
+        !matches!(self, Self::NotAffected)
+    }
+
+    /// The policy to begin with. Where foreign registers have to be saved and wiped at every switch between domains anyway,
+    /// `Deferred` spares the trap as well; where they may stay, `Lazy` moves least while few LWPs use the FPU, and `Adaptive`
+    /// finds out. The leak rule stays `DomainAware` on either, unless the kernel opts out.
+    pub const fn recommended_policy(self) -> Policy {
+        if self.is_affected() {
+            Policy::Deferred
+        } else {
+            Policy::Adaptive
+        }
+    }
+
+    /// Source of the layout: Intel SDM, volume 2A, "CPUID", "Version Information Returned by CPUID in EAX".
+    fn of(vendor: &[u8; 12], signature: u32) -> Self {
+        let (model, family) = (signature >> 4 & 0xf, signature >> 8 & 0xf);
+        let model = model | (signature >> 12 & 0xf0);
+        match vendor {
+            b"AuthenticAMD" | b"HygonGenuine" => Self::NotAffected,
+            b"GenuineIntel" if family == 6 => Self::of_intel_family_6(model),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn of_intel_family_6(model: u32) -> Self {
+        match model {
+            // Nehalem, Westmere, Sandy Bridge, Ivy Bridge, Haswell, Broadwell, Skylake, Cannon Lake, Kaby Lake.
+            0x1a | 0x1e | 0x1f | 0x25 | 0x2a | 0x2c | 0x2d | 0x2e | 0x2f | 0x3a | 0x3c | 0x3d
+            | 0x3e | 0x3f | 0x45 | 0x46 | 0x47 | 0x4e | 0x4f | 0x55 | 0x56 | 0x5e | 0x66 | 0x67
+            | 0x8e | 0x9e => Self::Affected,
+            // Atom from Pineview to Gemini Lake; Knights Landing, Knights Mill.
+            0x1c | 0x26 | 0x27 | 0x35 | 0x36 | 0x37 | 0x4a | 0x4c | 0x4d | 0x57 | 0x5a | 0x5c
+            | 0x5f | 0x7a | 0x85 => Self::NotAffected,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vendor_family_and_model_decide() {
+        for (vendor, signature, expected) in [
+            (b"AuthenticAMD", 0x00a2_0f12, LazyFp::NotAffected), // Zen 3
+            (b"HygonGenuine", 0x0090_0f01, LazyFp::NotAffected), // Dhyana
+            (b"GenuineIntel", 0x0004_06e3, LazyFp::Affected),    // Skylake M
+            (b"GenuineIntel", 0x0003_06c3, LazyFp::Affected),    // Haswell
+            (b"GenuineIntel", 0x0005_06c9, LazyFp::NotAffected), // Goldmont
+            (b"GenuineIntel", 0x0005_0671, LazyFp::NotAffected), // Knights Landing
+            (b"GenuineIntel", 0x0009_06a3, LazyFp::Unknown),     // Alder Lake: not in the list
+            (b"GenuineIntel", 0x0000_0f4a, LazyFp::Unknown),     // family 15
+            (b"CentaurHauls", 0x0000_06fe, LazyFp::Unknown),
+        ] {
+            assert_eq!(LazyFp::of(vendor, signature), expected, "{signature:#x}");
+        }
+    }
+
+    #[test]
+    fn unknown_counts_as_affected_and_the_recommendation_follows() {
+        assert!(LazyFp::Unknown.is_affected() && LazyFp::Affected.is_affected());
+        assert_eq!(LazyFp::Unknown.recommended_policy(), Policy::Deferred);
+        assert_eq!(LazyFp::NotAffected.recommended_policy(), Policy::Adaptive);
+        assert_eq!(LazyFp::detect(), LazyFp::detect());
+    }
+}
