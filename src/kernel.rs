@@ -153,6 +153,9 @@ impl Domain {
 }
 
 /// Proof that this CPU is at `IPL_PCU`, branded with its kernel; dropping it goes back to the level before.
+///
+/// A token belongs to the execution context that made it, so none lives across a switch of stacks: the scheduler takes one with
+/// [`assume`](Self::assume) for each hook that it calls.
 pub struct IplPcu<'k, K: Kernel<N>, const N: usize> {
     kernel: &'k K,
     /// `None` when somebody else will lower the level.
@@ -280,7 +283,8 @@ impl<'k, K: Kernel<N>, const N: usize> Current<'k, K, N> {
     /// # Safety
     ///
     /// `lwp` is current on this CPU, or (in the scheduler, at `IPL_PCU`) becomes so or ceases to be so by this very
-    /// switch; P4 holds for it; no other token for it is in use at the same time.
+    /// switch; P4 holds for it; no method of [`Pcu`](crate::pcu::Pcu) is under way with another token for it. A token that is
+    /// merely in scope while a trap or the scheduler makes its own does no harm.
     pub unsafe fn new(kernel: &'k K, lwp: NonNull<K::Lwp>) -> Self {
         Self {
             kernel,

@@ -87,7 +87,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ///
     /// An LWP that finds its registers still here is re-enabled, never reloaded: they may be newer than memory.
     ///
-    /// Context: the trap's entry, interrupts on again, no lock held that the scheduler takes; may wait for a cross-call.
+    /// Context: the trap's entry, interrupts on again (a trap gate, or `sti`), no lock held that the scheduler takes; may wait
+    /// for a cross-call.
     ///
     /// # Errors
     ///

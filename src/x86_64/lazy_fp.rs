@@ -3,9 +3,9 @@
 //!
 //! The list is Xen's (`should_use_eager_fpu` in `xen/arch/x86/spec_ctrl.c`, the code of XSA-267): among Intel's family 6 the
 //! Atom and Knights models are not affected, the Core models from Nehalem on are, and what is not listed counts as affected.
-//! AMD and Hygon state that their processors are not affected (AMD, "Product Security Bulletin" on CVE-2018-3665, 2018; `Fiasco`
-//! and Xen rely on it). Another vendor says nothing, so it counts as affected. No bit of `IA32_ARCH_CAPABILITIES` speaks of
-//! it; `RDCL_NO` (Intel SDM, volume 4) is about Meltdown, and Xen does not take it as an answer.
+//! Xen takes every other vendor for not affected; here that goes for AMD, whose statement to that effect Fiasco quotes in its
+//! change to eager switching, and for Hygon, which builds AMD's cores. A vendor of whom nothing is known counts as affected.
+//! `IA32_ARCH_CAPABILITIES` has no bit for it: `RDCL_NO` (Intel SDM, volume 4) is about Meltdown.
 
 use core::arch::x86_64::__cpuid;
 

@@ -4,7 +4,7 @@
 //! can never be mistaken for QEMU's own statuses 0 and 1.
 
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
@@ -40,22 +40,23 @@ pub(crate) fn stop() -> ! {
     }
 }
 
-/// Set by the first CPU that panics; the others, and a panic inside the panic, only stop.
-static PANICKED: AtomicBool = AtomicBool::new(false);
+/// The first CPU that panicked, plus 1; the others stop, and a panic inside the panic ends the run at once.
+static PANICKED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a CPU has panicked: then nothing waits for another one any more.
 pub(crate) fn panicked() -> bool {
-    PANICKED.load(Ordering::Acquire)
+    PANICKED.load(Ordering::Acquire) != 0
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
-    if PANICKED.swap(true, Ordering::AcqRel) {
-        stop();
-    }
-    cpu::smp::stop_others();
     let cpu = cpu::index_if_known().unwrap_or(0);
+    match PANICKED.compare_exchange(0, cpu + 1, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => cpu::smp::stop_others(),
+        Err(first) if first == cpu + 1 => exit(Outcome::Failure),
+        Err(_) => stop(),
+    }
     match info.location() {
         Some(at) => serial::write_line_forced(format_args!(
             "@panic CPU {cpu}: {} ({}:{})",

@@ -43,7 +43,7 @@ pub(crate) fn counters() {
         line!(
             "@cpu {cpu} switches={} traps={} inits={} restores={} reenables_trap={} reenables_switch={} reenables_load={} \
              saves={} releases={} xcalls={} migrations={} spurious={} failed={} loads={} wipes={} discards={} \
-             xcalls_raced={} eager_saves={} eager_restores={} preemptions={}",
+             xcalls_raced={} preloads={} elided_restores={} elided_saves={} probes={} eager_saves={} eager_restores={} preemptions={}",
             own.switches.load(Relaxed),
             unit.traps,
             unit.inits,
@@ -61,6 +61,10 @@ pub(crate) fn counters() {
             unit.wipes,
             unit.discards,
             unit.xcalls_raced,
+            unit.preloads,
+            unit.elided_restores,
+            unit.elided_saves,
+            unit.probes,
             own.eager_saves.load(Relaxed),
             own.eager_restores.load(Relaxed),
             own.preemptions.load(Relaxed),

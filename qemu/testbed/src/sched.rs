@@ -163,6 +163,14 @@ pub fn yield_now() {
     switch();
 }
 
+/// Runs `f` without being preempted; it may still sleep or yield.
+pub fn without_preemption<R>(f: impl FnOnce() -> R) -> R {
+    with_current(|lwp| lwp.preempt_off.fetch_add(1, Ordering::Relaxed));
+    let result = f();
+    with_current(|lwp| lwp.preempt_off.fetch_sub(1, Ordering::Relaxed));
+    result
+}
+
 /// What [`sleep_a_tick`] waits for, and how many do.
 static TICK: Event = Event::new();
 static N_TICK_SLEEPERS: AtomicU64 = AtomicU64::new(0);

@@ -23,6 +23,9 @@ use crate::pcu::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId};
 /// The alignment of an area. Intel SDM, volume 1, "XSAVE Area"; FXSAVE is content with 16.
 pub const AREA_ALIGN: usize = 64;
 
+/// The FPU's place in the kernel's table.
+pub const FPU: UnitId = UnitId::new(0);
+
 /// The kernel has no area for the LWP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -54,6 +57,9 @@ pub fn features() -> &'static FpuFeatures {
 }
 
 /// Makes fresh memory an area that holds the initial state.
+///
+/// Zeros are not that: `MXCSR` would be 0, every SSE exception unmasked, for an LWP whose memory is declared its state
+/// ([`Pcu::discard`](crate::pcu::Pcu::discard) with `Valid`) before anything was saved.
 ///
 /// # Safety
 ///
@@ -110,7 +116,7 @@ pub enum Fpu {}
 // SAFETY: save and restore move all components of `XCR0` that the kernel's user code can reach, with one bitmap for both; a
 // wipe restores the initial image, never FNINIT, which would leave XMM and ST contents in place.
 unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
-    const ID: UnitId = UnitId::new(0);
+    const ID: UnitId = FPU;
 
     unsafe fn state_save(lwp: NonNull<L>) {
         // SAFETY: `lwp` is valid, and the core works on its state alone.
