@@ -1,56 +1,13 @@
-//! Random operations on up to 4 CPUs, 6 LWPs and 3 units against an oracle ("each LWP sees what it last wrote"), with
-//! preemption and migration injected at every lowering of the level. A failure prints its seed;
-//! `PCU9_SEED=N cargo test --test model` runs that one alone.
-//!
-//! Policies: all, of units and of LWPs, and changes from one to the other. Leak rules: both, and changes.
+//! The random operations, and the preemption that comes between.
 
-use std::cell::RefCell;
-use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use pcu9::kernel::{Held, IplPcu, NoAnswer};
+use pcu9::pcu::{CoreDump, LeakRule, Policy, UnitId, Validity, WriteBackAtIdle};
+use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, value};
 
-use pcu9::kernel::{Held, NoAnswer};
-use pcu9::pcu::{CoreDump, LeakRule, Policy, UnitId, UnitStats, Validity, WriteBackAtIdle};
-use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, domain_of, unit, value};
+use super::oracle::{any_unit, check, expect, expected, oracle, units};
 
-const SEEDS: u64 = 100;
-const STEPS: usize = 250;
 /// What kernel threads write, so that a user LWP that sees it is noticed.
 const KERNEL: u64 = u32::MAX as u64;
-
-thread_local! {
-    static ORACLE: RefCell<Oracle> = RefCell::default();
-}
-
-/// What every LWP must see, and which LWPs are in the middle of something.
-#[derive(Default)]
-struct Oracle {
-    expected: Vec<[u64; UNITS]>,
-    busy: Vec<usize>,
-    depth: usize,
-    writes: u32,
-    /// No policy is changed, nothing fails, and every return to user mode calls its hook.
-    steady: bool,
-}
-
-fn oracle<R>(f: impl FnOnce(&mut Oracle) -> R) -> R {
-    ORACLE.with_borrow_mut(f)
-}
-
-fn expect(lwp: usize, unit: UnitId, value: u64) {
-    oracle(|oracle| oracle.expected[lwp][unit.index()] = value);
-}
-
-fn expected(lwp: usize, unit: UnitId) -> u64 {
-    oracle(|oracle| oracle.expected[lwp][unit.index()])
-}
-
-fn units() -> impl Iterator<Item = UnitId> {
-    (0..UNITS).map(|index| unit(u8::try_from(index).unwrap()))
-}
-
-fn any_unit() -> UnitId {
-    unit(fastrand::u8(..u8::try_from(UNITS).unwrap()))
-}
 
 /// An LWP that runs nowhere and is in the middle of nothing.
 fn any_stopped(world: &World) -> Option<usize> {
@@ -83,7 +40,7 @@ fn fresh(world: &World, lwp: usize) -> u64 {
 }
 
 /// The level was lowered: let somebody else run, let others do something, come back anywhere.
-fn preempt(world: &World) {
+pub(crate) fn preempt(world: &World) {
     check(world);
     if oracle(|oracle| oracle.depth) >= 2 || fastrand::u8(..3) == 0 {
         return;
@@ -110,7 +67,7 @@ fn preempt(world: &World) {
 }
 
 /// One random operation of an LWP that runs somewhere.
-fn act(world: &World) {
+pub(crate) fn act(world: &World) {
     let cpu = fastrand::usize(..world.cpus.len());
     let Some(lwp) = world.current_on(cpu) else {
         return switch(world);
@@ -137,9 +94,7 @@ fn act(world: &World) {
         }
         17 => {
             world.here.set(cpu);
-            world
-                .pcu
-                .save_all_on_cpu(&pcu9::kernel::IplPcu::raise(world));
+            world.pcu.save_all_on_cpu(&IplPcu::raise(world));
         }
         18 => fork(world, cpu, lwp),
         19 => exec(world, cpu, lwp),
@@ -373,273 +328,4 @@ fn change_rules(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
         _ => {}
     }
     world.deaf.set(deaf);
-}
-
-/// I3, I4, I5 and the gates, everywhere, between any two operations.
-fn check(world: &World) {
-    for lwp in 0..world.n_lwps() {
-        for unit in units() {
-            let memory = world.lwp(lwp).memory[unit.index()].get();
-            let pcu = &world.lwp(lwp).pcu;
-            let newest = match pcu.live_cpu(unit) {
-                Some(cpu) => {
-                    assert_eq!(
-                        world.cpus[cpu.index()].pcu.owner(unit),
-                        Some(world.pointer(lwp)),
-                        "I3"
-                    );
-                    world.cpus[cpu.index()].registers[unit.index()].get()
-                }
-                None if pcu.valid_p(unit) => memory,
-                None => INITIAL,
-            };
-            let in_the_middle = oracle(|oracle| oracle.busy.contains(&lwp))
-                || world.cpu_of(lwp) == Some(world.here.get());
-            if !in_the_middle {
-                assert_eq!(
-                    newest,
-                    expected(lwp, unit),
-                    "I4: lwp {lwp} unit {}: {pcu:?}",
-                    unit.index()
-                );
-            }
-        }
-    }
-    for (number, cpu) in world.cpus.iter().enumerate() {
-        let current = cpu.current.get();
-        for unit in units() {
-            let owner = cpu.pcu.owner(unit);
-            if let Some(owner) = owner {
-                let lwp = (0..world.n_lwps())
-                    .find(|lwp| world.pointer(*lwp) == owner)
-                    .expect("I7: a live owner is alive");
-                assert_eq!(
-                    world.lwp(lwp).pcu.live_cpu(unit),
-                    Some(cpu_id(number)),
-                    "I3"
-                );
-            }
-            let open = cpu.open[unit.index()].get();
-            assert_eq!(open, cpu.pcu.is_enabled(unit), "the shadow of the gate");
-            let Some(lwp) = current else { continue };
-            let is_owner = owner == Some(world.pointer(lwp));
-            assert!(
-                !open || is_owner || world.lwp(lwp).domain.get() == 0,
-                "open for lwp {lwp}"
-            );
-        }
-    }
-}
-
-/// I5, where an attacker would look: the registers under every LWP that could be in user mode now.
-fn check_leaks(world: &World) {
-    if world.pcu.leak_rule() != LeakRule::DomainAware {
-        return;
-    }
-    for cpu in &world.cpus {
-        let Some(lwp) = cpu.current.get() else {
-            continue;
-        };
-        let domain = world.lwp(lwp).domain.get();
-        for unit in units() {
-            let seen = cpu.registers[unit.index()].get();
-            let own = seen == INITIAL || domain_of(seen) == domain || seen == expected(lwp, unit);
-            assert!(
-                own || domain == 0,
-                "I5: lwp {lwp} of domain {domain} runs over {seen:#x}"
-            );
-        }
-    }
-}
-
-/// The identities of `pcu::UnitStats`.
-fn check_stats(world: &World) {
-    for unit in units() {
-        let mut sum = UnitStats::default();
-        world.cpus.iter().for_each(|cpu| sum += cpu.pcu.stats(unit));
-        let owners = world
-            .cpus
-            .iter()
-            .filter(|cpu| cpu.pcu.owner(unit).is_some())
-            .count();
-        let served = sum.inits
-            + sum.restores
-            + sum.reenables_trap
-            + sum.reenables_load
-            + sum.spurious
-            + sum.failed;
-        assert_eq!(sum.traps + sum.loads + sum.preloads, served, "{sum:?}");
-        let gained = sum.inits + sum.restores + sum.elided_restores;
-        assert_eq!(gained, sum.releases + owners as u64, "{sum:?}");
-        assert!(sum.saves + sum.discards >= sum.releases, "{sum:?}");
-        assert!(sum.xcalls >= sum.xcalls_raced, "{sum:?}");
-    }
-}
-
-/// One run: a machine of random size under `policy` and, if not `steady`, all others by and by.
-fn run(seed: u64, policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
-    fastrand::seed(seed);
-    let (n_cpus, n_lwps) = (fastrand::usize(1..=4), fastrand::usize(2..=6));
-    let world = World::with_policy(n_cpus, n_lwps, UNITS, rule, policy);
-    ORACLE.set(Oracle {
-        expected: vec![[INITIAL; UNITS]; n_lwps],
-        steady,
-        ..Oracle::default()
-    });
-    if n_lwps > 3 {
-        world.lwp(0).domain.set(0);
-        world.lwp(1).domain.set(world.lwp(2).domain.get());
-    }
-    world.on_lowering(preempt);
-    for _ in 0..STEPS {
-        act(&world);
-        check(&world);
-        check_leaks(&world);
-    }
-    check_stats(&world);
-    let mut sum = UnitStats::default();
-    for cpu in &world.cpus {
-        units().for_each(|unit| sum += cpu.pcu.stats(unit));
-    }
-    sum
-}
-
-/// Runs all seeds, or the one in `PCU9_SEED`; gives the sum of what happened.
-fn run_all(policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
-    let seed = env::var("PCU9_SEED").ok();
-    let only: Option<u64> = seed.map(|seed| seed.parse().expect("PCU9_SEED is a number"));
-    let mut sum = UnitStats::default();
-    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, policy, rule, steady))) {
-            Ok(stats) => sum += stats,
-            Err(panic) => {
-                eprintln!("failed with seed {seed}: PCU9_SEED={seed} cargo test --test model");
-                resume_unwind(panic);
-            }
-        }
-    }
-    println!("{policy:?}, {rule:?}: {sum:?}");
-    sum
-}
-
-/// The run proves nothing where nothing happened.
-fn assert_all_happened(counts: &[u64]) {
-    let is_one_seed = env::var_os("PCU9_SEED").is_some();
-    assert!(
-        is_one_seed || counts.iter().all(|count| *count > 20),
-        "{counts:?}"
-    );
-}
-
-fn changing(policy: Policy) {
-    for rule in [LeakRule::DomainAware, TRUSTING] {
-        let sum = run_all(policy, rule, false);
-        let UnitStats {
-            inits,
-            restores,
-            reenables_switch,
-            spurious,
-            failed,
-            preloads,
-            ..
-        } = sum;
-        let UnitStats {
-            saves,
-            wipes,
-            xcalls,
-            xcalls_raced,
-            elided_restores,
-            elided_saves,
-            probes,
-            ..
-        } = sum;
-        let gained = [
-            inits,
-            restores,
-            reenables_switch,
-            preloads,
-            elided_restores,
-            probes,
-        ];
-        assert_all_happened(&gained);
-        assert_all_happened(&[
-            saves,
-            wipes,
-            xcalls,
-            xcalls_raced,
-            elided_saves,
-            spurious,
-            failed,
-        ]);
-    }
-}
-
-#[test]
-fn from_lazy_to_any_policy() {
-    changing(Policy::Lazy);
-}
-
-#[test]
-fn from_deferred_to_any_policy() {
-    changing(Policy::Deferred);
-}
-
-#[test]
-fn from_adaptive_to_any_policy() {
-    changing(Policy::Adaptive);
-}
-
-/// Plain runs of one policy, with the hook on the way to user mode.
-fn steady(policy: Policy, check: fn(UnitStats)) {
-    for rule in [LeakRule::DomainAware, TRUSTING] {
-        check(run_all(policy, rule, true));
-    }
-}
-
-#[test]
-fn lazy_moves_nothing_without_a_use() {
-    steady(Policy::Lazy, |sum| {
-        assert_eq!((sum.preloads, sum.elided_restores), (0, 0), "{sum:?}");
-    });
-}
-
-/// Every trap is a first use: of a new LWP, or of one whose state was discarded or initial.
-fn no_trap_after_the_first_use(sum: UnitStats) {
-    assert_eq!(sum.xcalls, 0, "{sum:?}");
-    assert!(
-        sum.traps <= sum.inits + sum.spurious + sum.failed,
-        "{sum:?}"
-    );
-    assert_all_happened(&[sum.preloads, sum.restores, sum.inits]);
-}
-
-#[test]
-fn deferred_never_traps_after_the_first_use_and_never_asks_another_cpu() {
-    steady(Policy::Deferred, |sum| {
-        no_trap_after_the_first_use(sum);
-        assert_all_happened(&[sum.elided_restores]);
-    });
-}
-
-#[test]
-fn eager_never_traps_after_the_first_use_and_never_asks_another_cpu() {
-    steady(Policy::Eager, |sum| {
-        no_trap_after_the_first_use(sum);
-        assert_eq!(sum.elided_restores, 0, "{sum:?}");
-    });
-}
-
-#[test]
-fn adaptive_that_writes_through_never_asks_another_cpu() {
-    steady(Policy::AdaptiveWriteThrough, |sum| {
-        assert_eq!(sum.xcalls, 0, "{sum:?}");
-    });
-}
-
-#[test]
-fn probe_never_opens_a_gate_without_a_use() {
-    steady(Policy::Probe, |sum| {
-        assert_eq!((sum.reenables_switch, sum.preloads), (0, 0), "{sum:?}");
-        assert_all_happened(&[sum.probes, sum.reenables_trap]);
-    });
 }
