@@ -1,0 +1,193 @@
+//! Save, discard, fork, exit: registers and memory.
+
+use pcu9::kernel::{IplPcu, NoAnswer};
+use pcu9::pcu::{CoreDump, LeakRule, LoadError, Validity};
+use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, unit};
+
+use super::{DSP, FPU, count, write};
+
+#[test]
+fn save_gives_the_registers_up_and_the_next_use_traps() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.pcu.save(&mut world.current(0), FPU).unwrap();
+    assert!(!world.cpus[0].open[0].get());
+    world.lwp(0).memory[0].set(70); // callers write memory next
+    assert_eq!(write(&world, 0, 8), 70);
+}
+
+#[test]
+fn save_all_keeps_the_registers_unless_a_core_is_dumped() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world
+        .pcu
+        .save_all(&mut world.current(0), CoreDump::No)
+        .unwrap();
+    assert_eq!(
+        (world.lwp(0).memory[0].get(), world.cpus[0].open[0].get()),
+        (7, true)
+    );
+    world
+        .pcu
+        .save_all(&mut world.current(0), CoreDump::Yes)
+        .unwrap();
+    assert_eq!(world.cpus[0].pcu.owner(FPU), None);
+    assert!(!world.cpus[0].open[0].get());
+}
+
+/// Before 2013 NetBSD's discard returned early when nothing was loaded, and the state came back later.
+#[test]
+fn discarded_state_that_was_only_saved_stays_discarded() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.pcu.save(&mut world.current(0), FPU).unwrap();
+    world
+        .pcu
+        .discard(&mut world.current(0), FPU, Validity::Invalid)
+        .unwrap();
+    assert!(!world.lwp(0).pcu.valid_p(FPU));
+    assert_eq!(write(&world, 0, 8), INITIAL);
+}
+
+/// NetBSD/mips: discard(false) before writing memory; the next load then zeroed what was written.
+#[test]
+fn a_replaced_image_is_what_the_next_use_sees() {
+    for live_on in [0, 1] {
+        let world = World::new(2, 2, 1, TRUSTING);
+        world.switch(live_on, Some(0));
+        write(&world, live_on, 7);
+        world.switch(live_on, None);
+        world.switch(0, Some(1));
+        world
+            .pcu
+            .discard(&mut world.stopped(0), FPU, Validity::Valid)
+            .unwrap();
+        world.lwp(0).memory[0].set(70);
+        world.switch(1, Some(0));
+        assert_eq!(write(&world, 1, 8), 70, "live on {live_on}");
+    }
+}
+
+#[test]
+fn a_child_starts_with_the_parents_state_and_owns_nothing() {
+    for migrated in [false, true] {
+        let world = World::new(2, 2, 1, LeakRule::DomainAware);
+        world.switch(0, Some(0));
+        write(&world, 0, 7);
+        if migrated {
+            world.switch(0, None);
+            world.switch(1, Some(0));
+        }
+        world
+            .pcu
+            .fork(&mut world.running(0), &mut world.stopped(1))
+            .unwrap();
+        let cpu = world.cpu_of(0).unwrap();
+        assert_eq!(write(&world, cpu, 8), 7, "the parent keeps its state");
+        assert_eq!(world.lwp(1).pcu.live_cpu(FPU), None);
+        world.switch(cpu, Some(1));
+        assert_eq!(
+            write(&world, cpu, 9),
+            7,
+            "the value at the fork, not the parent's later one"
+        );
+        world.switch(cpu, Some(0));
+        assert_eq!(write(&world, cpu, 10), 8);
+    }
+}
+
+#[test]
+fn fork_of_an_lwp_without_state_gives_a_child_without_state() {
+    let world = World::new(1, 2, 1, LeakRule::DomainAware);
+    world.switch(0, Some(0));
+    world
+        .pcu
+        .fork(&mut world.current(0), &mut world.stopped(1))
+        .unwrap();
+    assert!(!world.lwp(1).pcu.valid_p(FPU));
+}
+
+#[test]
+fn exit_gives_up_and_the_memory_may_be_reused() {
+    let world = World::new(2, 2, 1, LeakRule::DomainAware);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    world.pcu.exit(world.current(1)).unwrap();
+    assert_eq!(world.cpus[0].pcu.owner(FPU), None, "the other CPU was told");
+    world.switch(1, None);
+    world.replace(0);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), INITIAL);
+}
+
+#[test]
+#[should_panic(expected = "dropped while its registers are live")]
+fn dropping_an_owner_panics() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.replace(0);
+}
+
+#[test]
+fn a_cpu_that_does_not_answer_is_an_error_and_changes_nothing() {
+    let world = World::new(2, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    world.deaf.set(1);
+    let silent = NoAnswer(cpu_id(0));
+    assert_eq!(
+        world.use_unit(1, FPU, 8),
+        Err(LoadError::NoAnswer(cpu_id(0)))
+    );
+    assert_eq!(world.pcu.save(&mut world.current(1), FPU), Err(silent));
+    assert_eq!(
+        world
+            .pcu
+            .discard(&mut world.current(1), FPU, Validity::Invalid),
+        Err(silent)
+    );
+    assert_eq!(world.pcu.discard_all(&mut world.current(1)), Err(silent));
+    world.deaf.set(0);
+    assert_eq!(write(&world, 1, 8), 7);
+}
+
+#[test]
+fn an_empty_slot_is_an_error_to_load_and_nothing_to_save() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    assert_eq!(
+        world.pcu.load(&mut world.current(0), DSP),
+        Err(LoadError::NoSuchUnit(DSP))
+    );
+    assert_eq!(world.pcu.save(&mut world.current(0), DSP), Ok(()));
+    assert!(!world.lwp(0).pcu.valid_p(unit(31)));
+}
+
+#[test]
+fn save_all_on_cpu_leaves_the_cpu_without_an_owner() {
+    let world = World::new(1, 1, UNITS, TRUSTING);
+    world.switch(0, Some(0));
+    world.use_unit(0, FPU, 7).unwrap();
+    world.use_unit(0, DSP, 70).unwrap();
+    world.pcu.save_all_on_cpu(&IplPcu::raise(&*world));
+    assert_eq!(count(&world, "save"), 2);
+    for unit in [FPU, DSP] {
+        assert_eq!(
+            (
+                world.cpus[0].pcu.owner(unit),
+                world.cpus[0].pcu.is_enabled(unit)
+            ),
+            (None, false)
+        );
+    }
+    assert_eq!(world.use_unit(0, FPU, 8), Ok(7));
+}
