@@ -10,7 +10,7 @@
 //! | an LWP leaves a CPU, before it can be picked elsewhere | [`Pcu::switch_out`](crate::pcu::Pcu::switch_out) |
 //! | an LWP arrives on a CPU (its first run too), or the CPU goes idle (`None`) | [`Pcu::switchpoint`](crate::pcu::Pcu::switchpoint) |
 //! | on the way to user mode, interrupts off (optional: it only avoids traps) | [`Pcu::before_user`](crate::pcu::Pcu::before_user) |
-//! | the unit's trap, interrupts on again, no lock held | [`Pcu::trap`](crate::pcu::Pcu::trap) |
+//! | the unit's trap, interrupts still off, no lock held | [`Pcu::trap`](crate::pcu::Pcu::trap) |
 //! | fork, exec, exit | [`Pcu::fork`](crate::pcu::Pcu::fork), [`Pcu::exec`](crate::pcu::Pcu::exec), [`Pcu::exit`](crate::pcu::Pcu::exit) |
 //! | a cross-call arrives | the function that [`Kernel::cross_call`] was given |
 

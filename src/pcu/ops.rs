@@ -80,21 +80,38 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// [`LoadError`]; the LWP's state stays where it was.
     #[doc(alias = "pcu_load")]
     pub fn load(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
-        self.load_for(lwp, unit, Cause::Call)
+        let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
+        let ipl = IplPcu::raise(lwp.kernel());
+        self.local(&ipl).cpu.counters(slot.id).loads.bump();
+        self.load_for(ipl, lwp, slot, Cause::Call)
     }
 
     /// Serves the unit's trap (`#NM` on x86): what [`load`](Self::load) does, and counted as a trap.
     ///
     /// An LWP that finds its registers still here is re-enabled, never reloaded: they may be newer than memory.
     ///
-    /// Context: the trap's entry, interrupts on again (a trap gate, or `sti`), no lock held that the scheduler takes; may wait
-    /// for a cross-call.
+    /// Context: the trap's entry, which left interrupts off (an interrupt gate) and took the bracket over with
+    /// [`IplPcu::adopt`]: had the LWP migrated since, the trap would say nothing about the gate of the CPU that it is on. No
+    /// lock is held that the scheduler takes; may go below `IPL_PCU` and wait for a cross-call; returns there.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load): the kernel turns it into a signal, or ends the LWP.
-    pub fn trap(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
-        self.load_for(lwp, unit, Cause::Trap)
+    pub fn trap(
+        &self,
+        ipl: IplPcu<'_, K, N>,
+        lwp: &mut Current<'_, K, N>,
+        unit: UnitId,
+    ) -> Result<(), LoadError> {
+        let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
+        let local = self.local(&ipl);
+        local.cpu.counters(slot.id).traps.bump();
+        let cause = if local.gate_was_closed(slot.id) {
+            Cause::SpuriousTrap
+        } else {
+            Cause::Trap
+        };
+        self.load_for(ipl, lwp, slot, cause)
     }
 
     /// Brings memory up to date and gives the registers up. NetBSD: `pcu_save`.
@@ -186,7 +203,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             .try_for_each(|unit| self.operate(lwp, unit, Command::Discard(Validity::Invalid)))?;
         let ipl = IplPcu::raise(lwp.kernel());
         let local = self.local(&ipl);
-        local.lwp_pcu(lwp.lwp()).set_used(0);
+        let pcu = local.lwp_pcu(lwp.lwp());
+        // A unit whose use does not trap may have been brought in again meanwhile.
+        let in_use = self.units().filter(|unit| pcu.word(unit.id).is_valid());
+        pcu.set_used(in_use.fold(0, |used, unit| used | unit.id.bit()));
         Ok(())
     }
 
@@ -276,23 +296,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     fn load_for(
         &self,
-        lwp: &mut Current<'_, K, N>,
-        unit: UnitId,
-        mut cause: Cause,
+        mut ipl: IplPcu<'_, K, N>,
+        lwp: &Current<'_, K, N>,
+        unit: &UnitOps<K::Lwp>,
+        cause: Cause,
     ) -> Result<(), LoadError> {
-        let unit = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
-        let kernel = lwp.kernel();
-        let mut ipl = IplPcu::raise(kernel);
-        let local = self.local(&ipl);
-        let counters = local.cpu.counters(unit.id);
-        if cause == Cause::Call {
-            counters.loads.bump();
-        } else {
-            counters.traps.bump();
-            if local.gate_was_closed(unit.id) {
-                cause = Cause::SpuriousTrap;
-            }
-        }
+        let kernel = ipl.kernel();
         loop {
             let local = self.local(&ipl);
             match Self::load_here(&local, unit, lwp.lwp(), cause) {

@@ -2,6 +2,9 @@
 //!
 //! None of them is `nomem`: each reads or writes memory, or decides whether a later access to registers traps, and so must
 //! stay where it is among the accesses around it. None is `preserves_flags` where it changes them.
+//!
+//! Those that move or change FPU registers are never inlined, so that a disassembly finds them under their names and nowhere
+//! else.
 
 use core::arch::{asm, naked_asm};
 use core::ptr::NonNull;
@@ -34,6 +37,7 @@ pub(super) unsafe fn stts() {
 /// # Safety
 ///
 /// `area` is 512 writable bytes at a multiple of 16; `CR0.TS` is clear.
+#[inline(never)]
 pub(super) unsafe fn fxsave(area: NonNull<u8>) {
     // SAFETY: the caller promises the area.
     unsafe { asm!("fxsave64 [{}]", in(reg) area.as_ptr(), options(nostack, preserves_flags)) };
@@ -45,6 +49,7 @@ pub(super) unsafe fn fxsave(area: NonNull<u8>) {
 ///
 /// `area` is writable, at a multiple of 64, and large enough for `mask` in the standard format; `CR0.TS` is clear and
 /// `CR4.OSXSAVE` set.
+#[inline(never)]
 pub(super) unsafe fn xsave(area: NonNull<u8>, mask: u64) {
     let (low, high) = halves(mask);
     // SAFETY: the caller promises the area and the mode.
@@ -59,6 +64,7 @@ pub(super) unsafe fn xsave(area: NonNull<u8>, mask: u64) {
 /// # Safety
 ///
 /// As [`xsave`]; whatever the last restore on this CPU from this area loaded is still in the area, unless changed by it.
+#[inline(never)]
 pub(super) unsafe fn xsaveopt(area: NonNull<u8>, mask: u64) {
     let (low, high) = halves(mask);
     // SAFETY: the caller promises the area and the mode.
@@ -87,6 +93,7 @@ pub(super) unsafe fn xinuse() -> u64 {
 /// # Safety
 ///
 /// AVX is enabled in `XCR0`; `CR0.TS` is clear; nobody's live state is in the registers.
+#[inline(never)]
 pub(super) unsafe fn zero_vectors(mxcsr: u32) {
     // SAFETY: the caller promises the mode; the clobbers name the registers.
     unsafe { asm!("vzeroall", "ldmxcsr [{}]", in(reg) &raw const mxcsr, clobber_abi("C")) };

@@ -18,11 +18,14 @@ use steps::{act, preempt};
 
 const SEEDS: u64 = 100;
 const STEPS: usize = 250;
-/// One run: a machine of random size under `policy` and, if not `steady`, all others by and by.
-fn run(seed: u64, policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
+/// Makes a machine with so many CPUs and LWPs.
+type Make<'a> = &'a dyn Fn(usize, usize) -> Box<World>;
+
+/// One run on a machine of random size; if not `steady`, all policies come by.
+fn run(seed: u64, make: Make<'_>, steady: bool) -> UnitStats {
     fastrand::seed(seed);
     let (n_cpus, n_lwps) = (fastrand::usize(1..=4), fastrand::usize(2..=6));
-    let world = World::with_policy(n_cpus, n_lwps, UNITS, rule, policy);
+    let world = make(n_cpus, n_lwps);
     ORACLE.set(Oracle {
         expected: vec![[INITIAL; UNITS]; n_lwps],
         steady,
@@ -47,12 +50,12 @@ fn run(seed: u64, policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
 }
 
 /// Runs all seeds, or the one in `PCU9_SEED`; gives the sum of what happened.
-fn run_all(policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
+fn run_all(name: &str, make: Make<'_>, steady: bool) -> UnitStats {
     let seed = env::var("PCU9_SEED").ok();
     let only: Option<u64> = seed.map(|seed| seed.parse().expect("PCU9_SEED is a number"));
     let mut sum = UnitStats::default();
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, policy, rule, steady))) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, make, steady))) {
             Ok(stats) => sum += stats,
             Err(panic) => {
                 eprintln!("failed with seed {seed}: PCU9_SEED={seed} cargo test --test model");
@@ -60,8 +63,13 @@ fn run_all(policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
             }
         }
     }
-    println!("{policy:?}, {rule:?}: {sum:?}");
+    println!("{name}: {sum:?}");
     sum
+}
+
+fn run_policy(policy: Policy, rule: LeakRule, steady: bool) -> UnitStats {
+    let make = |n_cpus, n_lwps| World::with_policy(n_cpus, n_lwps, UNITS, rule, policy);
+    run_all(&format!("{policy:?}, {rule:?}"), &make, steady)
 }
 
 /// The run proves nothing where nothing happened.
@@ -75,7 +83,7 @@ fn assert_all_happened(counts: &[u64]) {
 
 fn changing(policy: Policy) {
     for rule in [LeakRule::DomainAware, TRUSTING] {
-        let sum = run_all(policy, rule, false);
+        let sum = run_policy(policy, rule, false);
         let UnitStats {
             inits,
             restores,
@@ -134,7 +142,7 @@ fn from_adaptive_to_any_policy() {
 /// Plain runs of one policy, with the hook on the way to user mode.
 fn steady(policy: Policy, check: fn(UnitStats)) {
     for rule in [LeakRule::DomainAware, TRUSTING] {
-        check(run_all(policy, rule, true));
+        check(run_policy(policy, rule, true));
     }
 }
 
@@ -184,4 +192,13 @@ fn probe_never_opens_a_gate_without_a_use() {
         assert_eq!((sum.reenables_switch, sum.preloads), (0, 0), "{sum:?}");
         assert_all_happened(&[sum.probes, sum.reenables_trap]);
     });
+}
+
+#[test]
+fn a_unit_whose_use_does_not_trap_is_always_in_place() {
+    for rule in [LeakRule::DomainAware, TRUSTING] {
+        let make = |n_cpus, n_lwps| World::with_untrappable_unit(n_cpus, n_lwps, rule);
+        let sum = run_all(&format!("untrappable, {rule:?}"), &make, false);
+        assert_all_happened(&[sum.preloads, sum.elided_restores, sum.saves, sum.failed]);
+    }
 }

@@ -1,7 +1,7 @@
 //! The random operations, and the preemption that comes between.
 
 use pcu9::kernel::{Held, IplPcu, NoAnswer};
-use pcu9::pcu::{CoreDump, LeakRule, Policy, UnitId, Validity, WriteBackAtIdle};
+use pcu9::pcu::{CoreDump, LeakRule, Policy, PolicyError, UnitId, Validity, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, value};
 
 use super::oracle::{any_unit, check, expect, expected, oracle, units};
@@ -77,9 +77,9 @@ pub(crate) fn act(world: &World) {
         0..4 => switch(world),
         4..10 => use_unit(world, cpu, lwp, unit),
         // Something closed the hardware's gate behind the core's back: firmware, or a "bouncing" instruction.
-        10 if world.cpus[cpu].pcu.owner(unit) == Some(world.pointer(lwp)) => {
+        10 if world.traps(unit) && world.cpus[cpu].pcu.owner(unit) == Some(world.pointer(lwp)) => {
             world.cpus[cpu].open[unit.index()].set(false);
-            world.pcu.trap(&mut world.current(cpu), unit).unwrap();
+            world.trap(cpu, unit).unwrap();
         }
         11 => {
             let _ = world.pcu.load(&mut world.current(cpu), unit);
@@ -122,10 +122,14 @@ fn use_unit(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
     if must_ask && world.pcu.load(&mut world.current(cpu), unit).is_err() {
         return;
     }
-    if oracle(|oracle| oracle.steady) || fastrand::bool() {
+    if !world.traps(unit) || oracle(|oracle| oracle.steady) || fastrand::bool() {
         world.return_to_user(lwp);
     }
     let cpu = world.cpu_of(lwp).unwrap();
+    if !world.traps(unit) && world.cpus[cpu].pcu.owner(unit) != Some(world.pointer(lwp)) {
+        // Its area was refused or its image bad: a kernel would end it here.
+        return;
+    }
     if let Ok(seen) = world.use_unit(cpu, unit, write) {
         assert_eq!(
             seen,
@@ -158,11 +162,17 @@ fn discard(world: &World, lwp: usize, unit: UnitId, held: &mut impl Held<World, 
 }
 
 fn after_discard_all(world: &World, lwp: usize, result: Result<(), NoAnswer>) {
-    for unit in units().filter(|unit| !world.lwp(lwp).pcu.valid_p(*unit)) {
-        expect(lwp, unit, INITIAL);
+    for unit in units() {
+        // A unit whose use does not trap may have its initial state again already.
+        let valid = world.lwp(lwp).pcu.valid_p(unit);
+        if result.is_ok() || !valid {
+            expect(lwp, unit, INITIAL);
+        }
+        assert!(
+            result.is_err() || !valid || !world.traps(unit),
+            "valid after discard_all"
+        );
     }
-    let valid = units().any(|unit| world.lwp(lwp).pcu.valid_p(unit));
-    assert!(result.is_err() || !valid, "valid after discard_all");
 }
 
 fn fork(world: &World, cpu: usize, parent: usize) {
@@ -306,10 +316,7 @@ fn change_rules(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
                 .set_leak_rule(&mut world.current(cpu), all, rule)
                 .unwrap();
         }
-        1..3 => world
-            .pcu
-            .set_policy(&mut world.current(cpu), all, unit, policy)
-            .unwrap(),
+        1..3 => set_policy(world, cpu, unit, policy),
         3..5 => {
             let own = fastrand::bool().then_some(policy);
             world
@@ -328,4 +335,18 @@ fn change_rules(world: &World, cpu: usize, lwp: usize, unit: UnitId) {
         _ => {}
     }
     world.deaf.set(deaf);
+}
+
+fn set_policy(world: &World, cpu: usize, unit: UnitId, policy: Policy) {
+    let all = (0..world.cpus.len()).map(cpu_id);
+    let result = world
+        .pcu
+        .set_policy(&mut world.current(cpu), all, unit, policy);
+    let needs_traps = policy.needs_traps() && !world.traps(unit);
+    let expected = if needs_traps {
+        Err(PolicyError::NeedsTraps(unit))
+    } else {
+        Ok(())
+    };
+    assert_eq!(result, expected);
 }

@@ -5,6 +5,7 @@
 
 mod leaks;
 mod memory;
+mod policies;
 mod switching;
 
 use pcu9::pcu::{UnitId, UnitStats};

@@ -123,7 +123,8 @@ mod kernel {
 
     static IDT: [[AtomicU64; 2]; 32] = [const { [const { AtomicU64::new(0) }; 2] }; 32];
 
-    /// All gates are trap gates: interrupts stay on where they were on, as `pcu9` wants it in #NM.
+    /// All gates are trap gates: interrupts stay on where they were on. With a second CPU, #NM would need an interrupt gate: the
+    /// LWP must not migrate before `Pcu::trap` looks.
     fn load_idt() {
         const PRESENT_TRAP_GATE_CS_8: u64 = 0x8f00 << 32 | 8 << 16;
         for (gate, stub) in IDT.iter().zip(&exception_stubs) {
@@ -340,11 +341,11 @@ mod kernel {
         PCU.switchpoint(&ipl, Some(&mut to));
     }
 
-    /// `#NM`, interrupts on.
+    /// `#NM`. Interrupts are on, but there is no other CPU to migrate to.
     fn serve_fpu_trap(lwp: &Lwp) {
         // SAFETY: it is current, and where its own code uses the FPU no other token of it is in use.
         let mut token = unsafe { Current::new(&Hobby, lwp.into()) };
-        let result = PCU.trap(&mut token, FPU);
+        let result = PCU.trap(IplPcu::raise(&Hobby), &mut token, FPU);
         result.unwrap_or_else(|error| kill(lwp, &error));
     }
     // glue: end

@@ -213,9 +213,17 @@ pub(crate) fn before_user() {
     PCU.before_user(ipl, &mut current()).keep();
 }
 
-/// #NM, with interrupts on.
+/// #NM, with interrupts still off; they are on while it waits for another CPU, and off again at the end.
+///
+/// # Errors
+///
+/// [`LoadError`]: the LWP cannot go on.
 pub(crate) fn trap() -> Result<(), LoadError> {
-    PCU.trap(&mut current(), FPU)
+    // SAFETY: the trap's entry turned interrupts off where they were on, and nobody else turns them on again.
+    let ipl = unsafe { IplPcu::adopt(&KERNEL, true) };
+    let result = PCU.trap(ipl, &mut current(), FPU);
+    interrupts::disable();
+    result
 }
 
 /// #GP and #PF of the kernel: where to go on, if a restore may fault at `rip`.

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
-use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LwpPcu, Pcu, Policy, UnitId, UnitOps};
+use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
 use static_assertions::assert_not_impl_any;
 
 pub use reg::{INITIAL, Reg, domain_of, value};
@@ -63,6 +63,7 @@ pub struct World {
     pub here: Cell<usize>,
     raised: Cell<bool>,
     next_domain: Cell<u64>,
+    has_untrappable_unit: bool,
     /// Callbacks and cross-calls in the format of the conformance vectors.
     pub log: RefCell<Vec<String>>,
     on_lowering: Cell<Option<fn(&World)>>,
@@ -120,8 +121,32 @@ impl World {
             Some(UnitOps::of::<Reg<2>>()),
         ];
         table[n_units..].fill_with(|| None);
+        Self::around(
+            n_cpus,
+            n_lwps,
+            Pcu::new(table).with_policy(policy).with_leak_rule(rule),
+        )
+    }
+
+    /// The same with three units, of which a use of the last cannot be detected.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_untrappable_unit(n_cpus: usize, n_lwps: usize, rule: LeakRule) -> Box<Self> {
+        let table = [
+            Some(UnitOps::of::<Reg<0>>()),
+            Some(UnitOps::of::<Reg<1>>()),
+            Some(UnitOps::of::<Reg<2, false>>()),
+        ];
+        let mut world = Self::around(n_cpus, n_lwps, Pcu::new(table).with_leak_rule(rule));
+        world.has_untrappable_unit = true;
+        world
+    }
+
+    fn around(n_cpus: usize, n_lwps: usize, pcu: Pcu<Self, UNITS>) -> Box<Self> {
         let world = Box::new(Self {
-            pcu: Pcu::new(table).with_leak_rule(rule).with_policy(policy),
+            pcu,
             cpus: (0..n_cpus)
                 .map(|_| Cpu {
                     pcu: CpuPcu::new(),
@@ -134,6 +159,7 @@ impl World {
             here: Cell::new(0),
             raised: Cell::new(false),
             next_domain: Cell::new(1),
+            has_untrappable_unit: false,
             log: RefCell::default(),
             on_lowering: Cell::new(None),
             deaf: Cell::new(0),
@@ -276,18 +302,34 @@ impl World {
     /// # Panics
     ///
     /// If nobody runs there.
-    pub fn use_unit(
-        &self,
-        cpu: usize,
-        unit: UnitId,
-        write: u64,
-    ) -> Result<u64, pcu9::pcu::LoadError> {
+    pub fn use_unit(&self, cpu: usize, unit: UnitId, write: u64) -> Result<u64, LoadError> {
         let lwp = self.current_on(cpu).expect("somebody runs there");
         self.here.set(cpu);
-        while !self.here().open[unit.index()].get() {
-            self.pcu.trap(&mut self.running(lwp), unit)?;
+        // A use that cannot be detected finds whatever is in the registers.
+        while self.traps(unit) && !self.here().open[unit.index()].get() {
+            self.trap(self.cpu_of(lwp).expect("it runs"), unit)?;
         }
         Ok(self.here().registers[unit.index()].replace(write))
+    }
+
+    /// The current LWP of `cpu` has used a closed unit. The trap's entry keeps the level up, so nothing comes between the use
+    /// and the core's first look.
+    ///
+    /// # Errors
+    ///
+    /// That of the trap.
+    ///
+    /// # Panics
+    ///
+    /// If nobody runs there.
+    pub fn trap(&self, cpu: usize, unit: UnitId) -> Result<(), LoadError> {
+        let mut current = self.current(cpu);
+        self.pcu.trap(IplPcu::raise(self), &mut current, unit)
+    }
+
+    /// Is a use of the closed unit detected?
+    pub fn traps(&self, unit: UnitId) -> bool {
+        !self.has_untrappable_unit || unit.index() != UNITS - 1
     }
 
     /// Calls `hook` at every lowering of the level, outside itself.

@@ -46,11 +46,11 @@ fn with_world<R>(f: impl FnOnce(&World) -> R) -> R {
     f(world)
 }
 
-/// Unit `U`.
+/// Unit `U`; without `TRAPS` a use of it cannot be detected.
 #[derive(Debug)]
-pub enum Reg<const U: u8> {}
+pub enum Reg<const U: u8, const TRAPS: bool = true> {}
 
-impl<const U: u8> Reg<U> {
+impl<const U: u8, const TRAPS: bool> Reg<U, TRAPS> {
     fn register<R>(f: impl FnOnce(&World, &Cell<u64>) -> R) -> R {
         with_world(|world| {
             assert!(
@@ -77,8 +77,9 @@ impl<const U: u8> Reg<U> {
 }
 
 // SAFETY: one `u64` is the whole state.
-unsafe impl<const U: u8> PcuOps<Lwp> for Reg<U> {
+unsafe impl<const U: u8, const TRAPS: bool> PcuOps<Lwp> for Reg<U, TRAPS> {
     const ID: UnitId = UnitId::new(U);
+    const USE_TRAPS: bool = TRAPS;
 
     unsafe fn state_save(lwp: NonNull<Lwp>) {
         Self::log("save", lwp, "");

@@ -248,12 +248,13 @@ fn exception(frame: &mut Frame) {
         VECTOR_DEVICE_NOT_AVAILABLE if frame.is_user() || glue::kernel_lwp_has_fpu() => {
             let were_on = frame.rflags & 1 << 9 != 0;
             assert!(were_on, "#NM at {:#x} with interrupts off", frame.rip);
-            interrupts::enable();
+            // Interrupts stay off up to the first section of `trap`, so that the CPU that trapped is the CPU that it looks
+            // at; the cross-call turns them on while it waits.
             if let Err(error) = glue::trap() {
+                interrupts::enable();
                 assert!(frame.is_user(), "#NM at {:#x}: {error}", frame.rip);
                 process::kill(error);
             }
-            interrupts::disable();
             return;
         }
         VECTOR_GENERAL_PROTECTION | VECTOR_PAGE_FAULT if !frame.is_user() => {

@@ -1,0 +1,239 @@
+//! What the policies besides Lazy move, and when; and how they are chosen.
+
+use pcu9::pcu::{LeakRule, Policy, PolicyError, UnitStats, WriteBackAtIdle};
+use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id, unit};
+
+use super::{FPU, count, log, sum, write};
+
+fn world(policy: Policy) -> Box<World> {
+    World::with_policy(2, 3, 1, TRUSTING, policy)
+}
+
+#[test]
+fn deferred_restores_at_the_switch_and_never_traps_again() {
+    let world = world(Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    write(&world, 0, 9);
+    world.switch(0, Some(0));
+    assert!(world.cpus[0].open[0].get());
+    assert_eq!(write(&world, 0, 8), 7);
+    let UnitStats {
+        traps,
+        preloads,
+        restores,
+        ..
+    } = sum(&world);
+    assert_eq!((traps, preloads, restores), (2, 1, 1));
+}
+
+#[test]
+fn deferred_skips_the_restore_while_the_link_holds() {
+    let world = world(Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    // Idle, and an LWP that never uses the unit, leave the registers alone.
+    for next in [None, Some(1), Some(0)] {
+        world.switch(0, next);
+    }
+    assert_eq!(write(&world, 0, 8), 7);
+    let UnitStats {
+        traps,
+        restores,
+        elided_restores,
+        saves,
+        ..
+    } = sum(&world);
+    assert_eq!((traps, restores, elided_restores, saves), (1, 0, 1, 1));
+}
+
+#[test]
+fn deferred_migrates_by_memory_and_a_stale_link_does_not_hold() {
+    let world = world(Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    assert_eq!(write(&world, 1, 8), 7);
+    world.switch(1, None);
+    // The registers of CPU 0 hold 7 still; the word names CPU 1.
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 9), 8);
+    assert_eq!(count(&world, "xcall"), 0);
+}
+
+#[test]
+fn eager_takes_nobodys_registers_for_its_own() {
+    let world = world(Policy::Eager);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+    let UnitStats {
+        traps,
+        restores,
+        elided_restores,
+        ..
+    } = sum(&world);
+    assert_eq!((traps, restores, elided_restores), (1, 1, 0));
+}
+
+#[test]
+fn a_state_known_to_be_initial_is_neither_restored_nor_saved_again() {
+    let world = world(Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    write(&world, 0, INITIAL);
+    world.switch(0, Some(1));
+    write(&world, 0, 9);
+    log(&world);
+    world.switch(0, Some(0));
+    world.switch(0, Some(2));
+    assert_eq!(
+        (count(&world, "load"), count(&world, "save unit=0 lwp=0")),
+        (0, 0)
+    );
+    assert_eq!(sum(&world).elided_saves, 1);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), INITIAL);
+    world.switch(0, Some(1));
+    assert_eq!(write(&world, 0, 9), 9);
+}
+
+#[test]
+fn probe_sees_every_slices_first_use() {
+    let world = world(Policy::Probe);
+    for slice in 0..5 {
+        world.switch(0, Some(0));
+        assert_eq!(write(&world, 0, slice + 1), slice);
+        write(&world, 0, slice + 1);
+        world.switch(0, None);
+    }
+    let UnitStats {
+        traps,
+        inits,
+        reenables_trap,
+        probes,
+        restores,
+        ..
+    } = sum(&world);
+    assert_eq!(
+        (traps, inits, reenables_trap, probes, restores),
+        (5, 1, 4, 4, 0)
+    );
+}
+
+#[test]
+fn adaptive_learns_to_preload_who_always_computes_and_leaves_the_others_alone() {
+    let world = World::with_policy(1, 3, 1, TRUSTING, Policy::Adaptive);
+    for round in 0..300 {
+        for lwp in 0..3 {
+            world.switch(0, Some(lwp));
+            if lwp < 2 {
+                write(&world, 0, round);
+            }
+        }
+    }
+    let UnitStats {
+        traps, preloads, ..
+    } = sum(&world);
+    assert!(
+        traps < 30 && preloads > 560,
+        "{traps} traps, {preloads} preloads"
+    );
+    assert!(!world.lwp(2).pcu.valid_p(FPU));
+}
+
+#[test]
+fn adaptive_that_writes_through_is_never_asked() {
+    let world = world(Policy::AdaptiveWriteThrough);
+    for turn in 0..100 {
+        let cpu = turn % 2;
+        world.switch(cpu, Some(0));
+        assert_eq!(write(&world, cpu, turn as u64 + 1), turn as u64);
+        world.switch(cpu, None);
+    }
+    assert_eq!(sum(&world).xcalls, 0);
+}
+
+#[test]
+fn an_lwps_own_policy_wins_over_its_units() {
+    let world = world(Policy::Lazy);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world
+        .pcu
+        .set_lwp_policy(&mut world.current(0), Some(Policy::Deferred))
+        .unwrap();
+    world.return_to_user(0);
+    assert!(world.cpus[0].open[0].get(), "in place again without a trap");
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    assert_eq!(write(&world, 1, 8), 7);
+    let UnitStats { traps, xcalls, .. } = sum(&world);
+    assert_eq!((traps, xcalls), (1, 0));
+}
+
+#[test]
+fn a_state_that_is_live_elsewhere_when_the_policy_changes_is_fetched_before_user_mode() {
+    let world = World::with_policy(2, 1, 1, LeakRule::DomainAware, Policy::Lazy);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    // Only the asker's own CPU is flushed: the other one has not heard of it yet.
+    world
+        .pcu
+        .set_policy(&mut world.current(1), [cpu_id(1)], FPU, Policy::Deferred)
+        .unwrap();
+    world.return_to_user(0);
+    assert!(world.cpus[1].open[0].get());
+    assert_eq!(write(&world, 1, 8), 7);
+    let UnitStats { traps, xcalls, .. } = sum(&world);
+    assert_eq!((traps, xcalls), (1, 1));
+}
+
+#[test]
+fn a_policy_that_needs_traps_is_refused_where_there_are_none() {
+    let world = World::with_untrappable_unit(1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    let set = |index, policy| {
+        world
+            .pcu
+            .set_policy(&mut world.current(0), [], unit(index), policy)
+    };
+    assert_eq!(
+        set(2, Policy::Adaptive),
+        Err(PolicyError::NeedsTraps(unit(2)))
+    );
+    assert_eq!(set(2, Policy::Eager), Ok(()));
+    assert_eq!(set(3, Policy::Eager), Err(PolicyError::NoSuchUnit(unit(3))));
+    assert_eq!(world.pcu.policy(unit(2)), Some(Policy::Eager));
+}
+
+#[test]
+fn a_cpu_that_goes_idle_may_write_back_and_keeps_the_link() {
+    let world = world(Policy::Lazy);
+    world.pcu.set_write_back_at_idle(WriteBackAtIdle::On);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    assert_eq!(
+        (world.lwp(0).memory[0].get(), world.cpus[0].pcu.owner(FPU)),
+        (7, None)
+    );
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    assert_eq!(write(&world, 1, 9), 8);
+    let UnitStats {
+        elided_restores,
+        restores,
+        xcalls,
+        ..
+    } = sum(&world);
+    assert_eq!((elided_restores, restores, xcalls), (1, 1, 0));
+}
