@@ -10,11 +10,13 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
-use pcu9::x86_64::fpu::{self, Fpu, FpuArea, Refused};
+use pcu9::x86_64::fpu::{self, FpuArea, Refused};
 use x86_64::instructions::interrupts;
 
 use crate::cpu::{self, MAX_CPUS, crosscall};
+use crate::lock::IrqLock;
 use crate::lwp::Lwp;
+use crate::watch::{self, Registers, WatchedFpu};
 
 /// The number of units: the FPU alone.
 pub const N_UNITS: usize = 1;
@@ -28,7 +30,7 @@ pub struct Testbed;
 /// The kernel that every token is branded with.
 pub static KERNEL: Testbed = Testbed;
 /// The units and their rules.
-pub static PCU: Pcu<Testbed, N_UNITS> = Pcu::new([Some(UnitOps::of::<Fpu>())]);
+pub static PCU: Pcu<Testbed, N_UNITS> = Pcu::new([Some(UnitOps::of::<WatchedFpu>())]);
 static CPU_PCU: [CpuPcu<Lwp, N_UNITS>; MAX_CPUS] = [const { CpuPcu::new() }; MAX_CPUS];
 
 /// A token for the LWP that executes the caller.
@@ -112,6 +114,8 @@ pub(crate) struct LwpFpu {
     refuse: AtomicBool,
     /// Its protection domain; 0 for none.
     domain: AtomicU64,
+    /// What it had in the registers when it left a CPU last; kept while the watch is on.
+    pub(crate) seen: IrqLock<Registers>,
 }
 
 impl LwpFpu {
@@ -122,7 +126,12 @@ impl LwpFpu {
             allocated: AtomicPtr::new(area),
             refuse: AtomicBool::new(false),
             domain: AtomicU64::new(domain),
+            seen: IrqLock::new(Registers::INITIAL),
         }
+    }
+
+    pub(crate) fn domain(&self) -> u64 {
+        self.domain.load(Ordering::Relaxed)
     }
 
     /// For idle LWPs and kernel threads: no FPU state, ever.
@@ -189,7 +198,8 @@ pub(crate) fn init_cpu() {
 }
 
 /// The scheduler: `lwp` leaves this CPU. Interrupts are off.
-pub(crate) fn switch_out(_lwp: &Lwp) {
+pub(crate) fn switch_out(lwp: &Lwp) {
+    watch::leaves(lwp);
     // SAFETY: the scheduler runs with interrupts off.
     let ipl = unsafe { IplPcu::assume(&KERNEL) };
     PCU.switch_out(&ipl, &mut current());
@@ -203,6 +213,7 @@ pub(crate) fn switchpoint(lwp: &Lwp) {
         PCU.switchpoint(&ipl, None);
     } else {
         PCU.switchpoint(&ipl, Some(&mut current()));
+        watch::look(lwp, "at a switch");
     }
 }
 
@@ -211,6 +222,9 @@ pub(crate) fn before_user() {
     // SAFETY: interrupts are off, and only `iretq` turns them on again, or a wait for another CPU: user mode has them on.
     let ipl = unsafe { IplPcu::adopt(&KERNEL, true) };
     PCU.before_user(ipl, &mut current()).keep();
+    if !is_gate_open() {
+        crate::sched::with_current(|lwp| watch::look(lwp, "before user mode"));
+    }
 }
 
 /// #NM, with interrupts still off; they are on while it waits for another CPU, and off again at the end.
@@ -226,6 +240,11 @@ pub(crate) fn trap() -> Result<(), LoadError> {
     result
 }
 
+/// May the FPU be used on this CPU without a trap? Interrupts are off.
+pub(crate) fn is_gate_open() -> bool {
+    CPU_PCU[cpu::index()].is_enabled(FPU)
+}
+
 /// #GP and #PF of the kernel: where to go on, if a restore may fault at `rip`.
 pub(crate) fn fixup(rip: u64) -> Option<u64> {
     pcu9::x86_64::fixup(rip)
@@ -237,6 +256,7 @@ pub(crate) fn fixup(rip: u64) -> Option<u64> {
 ///
 /// [`NoAnswer`] of the CPU that holds them.
 pub fn fork(child: &Lwp) -> Result<(), NoAnswer> {
+    crate::sched::with_current(|parent| watch::forks(parent, child));
     // SAFETY: the child has never run, and the caller starts it later.
     let mut child = unsafe { Stopped::new(&KERNEL, NonNull::from(child)) };
     PCU.fork(&mut current(), &mut child)
@@ -249,7 +269,10 @@ pub fn fork(child: &Lwp) -> Result<(), NoAnswer> {
 /// [`NoAnswer`] of the CPU that holds its registers.
 pub fn exec(domain: u64) -> Result<(), NoAnswer> {
     let change_domain = || {
-        crate::sched::with_current(|lwp| lwp.fpu.domain.store(domain, Ordering::Relaxed));
+        crate::sched::with_current(|lwp| {
+            lwp.fpu.domain.store(domain, Ordering::Relaxed);
+            watch::starts_over(lwp);
+        });
     };
     PCU.exec(&mut current(), change_domain)
 }

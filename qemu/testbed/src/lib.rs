@@ -12,7 +12,7 @@
 //! | a CPU's tables, traps, timer, and the other CPUs | [`cpu`] |
 //! | who runs when | [`lwp`], [`sched`], [`event`] |
 //! | programs in user mode | `process`, [`demo`] |
-//! | `pcu9` | [`glue`], [`registers`] |
+//! | `pcu9` | [`glue`], [`registers`], [`watch`] |
 //! | tests that boot | [`testing`] |
 //!
 //! The package is empty for a host target, so that a whole workspace can be checked at once.
@@ -40,6 +40,7 @@ pub mod report;
 pub mod sched;
 pub mod serial;
 pub mod testing;
+pub mod watch;
 
 pub use boot::info::{command_line, option, option_number};
 

@@ -1,0 +1,223 @@
+//! The attacker's look: what lies in the FPU's registers, behind an open or a closed gate, when an LWP is about to run.
+//!
+//! A test turns it on ([`start`]). From then on the whole register file is read at every switch-in, after every `#NM`, and at
+//! every return to user mode with the gate closed, and compared with what this LWP may see: the initial state, what it had
+//! itself when it left a CPU last, or what an LWP of its domain had when it left this CPU last. Anything else is a leak.
+//!
+//! The copies are taken here, at every switch-out, and not asked of `pcu9`: a wrong claim of the crate shows.
+
+use core::arch::naked_asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pcu9::pcu::{LoadFlags, PcuOps, StateError, UnitId};
+use pcu9::x86_64::fpu::{self, Fpu};
+
+use crate::cpu::{self, MAX_CPUS};
+use crate::line;
+use crate::lock::{InterruptsOff, IrqLock};
+use crate::lwp::Lwp;
+
+static IS_ON: AtomicBool = AtomicBool::new(false);
+static IS_WIPE_TAKEN_OUT: AtomicBool = AtomicBool::new(false);
+static N_LOOKS: AtomicU64 = AtomicU64::new(0);
+static N_LEAKS: AtomicU64 = AtomicU64::new(0);
+
+/// What was in a CPU's registers when an LWP of the domain left it last.
+static LEFT: [IrqLock<(u64, Registers)>; MAX_CPUS] =
+    [const { IrqLock::new((0, Registers::INITIAL)) }; MAX_CPUS];
+
+/// Turns the watch on, with its counters at 0. No LWP has used the FPU yet, or all that have are gone.
+pub fn start() {
+    N_LOOKS.store(0, Ordering::Relaxed);
+    N_LEAKS.store(0, Ordering::Relaxed);
+    IS_ON.store(true, Ordering::Relaxed);
+}
+
+/// Turns the watch off; gives the number of looks, and of leaks seen.
+pub fn stop() -> (u64, u64) {
+    IS_ON.store(false, Ordering::Relaxed);
+    let looks = N_LOOKS.load(Ordering::Relaxed);
+    (looks, N_LEAKS.load(Ordering::Relaxed))
+}
+
+/// Takes the wipe out of the unit, or puts it back: a watch that then sees nothing is blind.
+pub fn take_wipe_out(out: bool) {
+    IS_WIPE_TAKEN_OUT.store(out, Ordering::Relaxed);
+}
+
+/// `lwp`, which may use the FPU, leaves this CPU. Interrupts are off.
+pub(crate) fn leaves(lwp: &Lwp) {
+    if !IS_ON.load(Ordering::Relaxed) {
+        return;
+    }
+    let now = Registers::read();
+    if crate::glue::is_gate_open() {
+        *lwp.fpu.seen.lock() = now.clone();
+    }
+    // Who has no domain cannot have changed them.
+    if lwp.fpu.domain() != 0 {
+        *LEFT[cpu::index()].lock() = (lwp.fpu.domain(), now);
+    }
+}
+
+/// `lwp` goes on, at the place that `when` names, perhaps to user mode. Interrupts are off.
+pub(crate) fn look(lwp: &Lwp, when: &str) {
+    let domain = lwp.fpu.domain();
+    if !IS_ON.load(Ordering::Relaxed) || domain == 0 {
+        return;
+    }
+    N_LOOKS.fetch_add(1, Ordering::Relaxed);
+    let now = Registers::read();
+    if now == Registers::INITIAL || now == *lwp.fpu.seen.lock() {
+        return;
+    }
+    let left = LEFT[cpu::index()].lock();
+    if left.0 == domain && left.1 == now {
+        return;
+    }
+    if N_LEAKS.fetch_add(1, Ordering::Relaxed) < 5 && !IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed) {
+        line!(
+            "leak: {when}, {} of domain {domain:#x} runs over registers of domain {:#x}",
+            lwp.name,
+            left.0
+        );
+    }
+}
+
+/// `child` is a copy of the current LWP, `parent`.
+pub(crate) fn forks(parent: &Lwp, child: &Lwp) {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _off = InterruptsOff::new();
+        let own = if crate::glue::is_gate_open() {
+            Registers::read()
+        } else {
+            parent.fpu.seen.lock().clone()
+        };
+        *child.fpu.seen.lock() = own;
+    }
+}
+
+/// `lwp` starts over: nothing that it had may be seen any more.
+pub(crate) fn starts_over(lwp: &Lwp) {
+    *lwp.fpu.seen.lock() = Registers::INITIAL;
+}
+
+/// The register file: FXSAVE's image, and the upper halves of YMM behind a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub(crate) struct Registers([u8; 832]);
+
+impl Registers {
+    /// Intel SDM, volume 1, "Legacy Region of an XSAVE Area": control word 0x037f, MXCSR 0x1f80, all else 0.
+    pub(crate) const INITIAL: Self = {
+        let mut bytes = [0; 832];
+        (bytes[0], bytes[1]) = (0x7f, 0x03);
+        (bytes[24], bytes[25]) = (0x80, 0x1f);
+        Self(bytes)
+    };
+
+    /// Reads this CPU's registers through the gate, which stays as it is. Interrupts are off.
+    fn read() -> Self {
+        let mut image = Self([0; 832]);
+        // SAFETY: the image is large and aligned enough for these components; interrupts are off.
+        unsafe { read_registers(&mut image, fpu::features().xcr0()) };
+        image.normal()
+    }
+
+    /// The contents alone: components that the processor calls initial are made so, what is not state is cleared.
+    fn normal(mut self) -> Self {
+        if fpu::features().xcr0() != 0 {
+            let absent = |component: u8| self.0[512] & 1 << component == 0;
+            let [x87, sse, avx] = [0, 1, 2].map(absent);
+            if x87 {
+                self.0[..24].copy_from_slice(&Self::INITIAL.0[..24]);
+                self.0[32..160].fill(0);
+            }
+            if sse {
+                self.0[160..416].fill(0);
+            }
+            if avx {
+                self.0[576..].fill(0);
+            }
+        }
+        // Last instruction and operand (kept by AMD's processors only after an error), MXCSR_MASK, unused, header.
+        self.0[6..24].fill(0);
+        self.0[28..32].fill(0);
+        self.0[416..576].fill(0);
+        self
+    }
+}
+
+/// Saves the registers to `image`, the components of `mask`, or by FXSAVE if it is 0; `CR0.TS` is as before afterwards.
+#[unsafe(naked)]
+#[unsafe(link_section = ".text.fpu")]
+unsafe extern "C" fn read_registers(image: &mut Registers, mask: u64) {
+    naked_asm!(
+        "mov r8, cr0",
+        "test r8b, 8",
+        "jz 2f",
+        "clts",
+        "2: test rsi, rsi",
+        "jz 3f",
+        "mov eax, esi",
+        "xor edx, edx",
+        "xsave64 [rdi]",
+        "jmp 4f",
+        "3: fxsave64 [rdi]",
+        "4: test r8b, 8",
+        "jz 5f",
+        "mov cr0, r8",
+        "5: ret",
+    );
+}
+
+/// The FPU as this kernel's table has it: pcu9's own unit, whose wipe a test can take out.
+pub(crate) enum WatchedFpu {}
+
+// SAFETY: pcu9's unit does all of it; only a test that looks for leaks takes the wipe out.
+unsafe impl PcuOps<Lwp> for WatchedFpu {
+    const ID: UnitId = fpu::FPU;
+
+    unsafe fn state_save(lwp: NonNull<Lwp>) {
+        // SAFETY: the same promises.
+        unsafe { Fpu::state_save(lwp) };
+    }
+
+    unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
+        // SAFETY: the same promises.
+        unsafe { Fpu::state_load(lwp, flags) }
+    }
+
+    unsafe fn state_release(lwp: NonNull<Lwp>) {
+        // SAFETY: the same promises.
+        unsafe { Fpu::state_release(lwp) };
+    }
+
+    unsafe fn unit_enable() {
+        // SAFETY: the same promises.
+        unsafe { <Fpu as PcuOps<Lwp>>::unit_enable() };
+    }
+
+    unsafe fn unit_trap() {
+        // SAFETY: the same promises.
+        unsafe { <Fpu as PcuOps<Lwp>>::unit_trap() };
+    }
+
+    unsafe fn state_wipe() {
+        if !IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed) {
+            // SAFETY: the same promises.
+            unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };
+        }
+    }
+
+    unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
+        // SAFETY: the same promises.
+        unsafe { Fpu::state_copy(parent, child) };
+    }
+
+    unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
+        // SAFETY: the same promises.
+        unsafe { Fpu::is_initial(lwp) }
+    }
+}
