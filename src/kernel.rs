@@ -33,7 +33,8 @@ use crate::pcu::{CpuPcu, LwpPcu};
 ///   interrupt is served there, no cross-call either, and nothing else runs there. Both nest. Memory accesses do not
 ///   move out of the bracket.
 /// - **P2** [`cpu_id`](Self::cpu_id) names the CPU that executes the call, and two CPUs never have the same number.
-/// - **P3** [`cpu_pcu`](Self::cpu_pcu) gives one object for one number, always the same, never shared by two numbers.
+/// - **P3** [`cpu_pcu`](Self::cpu_pcu) gives one object for one number, always the same, never shared by two numbers, and
+///   [`this_cpu_pcu`](Self::this_cpu_pcu) that of the executing CPU.
 /// - **P4** [`lwp_pcu`](Self::lwp_pcu) gives one object for one LWP, always the same, valid and not moved as long as any
 ///   CPU may hold the LWP's registers or any token for it exists; it creates no reference to the whole LWP.
 /// - **P5** [`domain`](Self::domain) never gives the number of one protection domain to another, not even after the first
@@ -63,6 +64,12 @@ pub unsafe trait Kernel<const N: usize>: Sized {
 
     /// The state that the crate keeps for a CPU, wherever the kernel put it. A static array is enough.
     fn cpu_pcu(&self, cpu: CpuId) -> &CpuPcu<Self::Lwp, N>;
+
+    /// The state that the crate keeps for the CPU that executes this call. A kernel that reaches it faster than by the CPU's
+    /// number, through a per-CPU register for instance, says so here: this is on the hit path of every switch.
+    fn this_cpu_pcu(&self, ipl: &IplPcu<'_, Self, N>) -> &CpuPcu<Self::Lwp, N> {
+        self.cpu_pcu(self.cpu_id(ipl))
+    }
 
     /// The state that the crate keeps for an LWP, usually a field of it.
     ///

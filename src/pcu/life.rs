@@ -44,7 +44,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.discard_all(lwp)?;
         let ipl = IplPcu::raise(lwp.kernel());
         change_domain();
-        self.arrive(&self.local(&ipl), lwp.lwp());
+        self.arrive(&ipl, lwp.lwp());
         Ok(())
     }
 

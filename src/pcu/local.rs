@@ -42,7 +42,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let id = kernel.cpu_id(ipl);
         Local {
             id,
-            cpu: kernel.cpu_pcu(id),
+            cpu: kernel.this_cpu_pcu(ipl),
             pcu: self,
             kernel,
         }

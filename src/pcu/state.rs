@@ -15,11 +15,13 @@ use super::word::{Serial, Tag, Validity, Word};
 /// atomic only because debuggers and statistics look from outside.
 pub struct CpuPcu<L, const N: usize> {
     units: [CpuUnit<L>; N],
-    /// Bit U: the gate of unit U is open. Shadows the hardware (`CR0.TS`); changed together with it.
-    enabled: AtomicU32,
+    /// What the hit path of a switch tests: 0 when all gates are closed and the registers hold nobody's bits. Bit U: the gate of
+    /// unit U is open, which shadows the hardware (`CR0.TS`) and is changed together with it. [`RESIDUE`]: the residue summary
+    /// is not [`NO_DOMAIN`].
+    attention: AtomicU64,
     /// The depth of kernel sections; while it is not 0 no gate is closed.
     section_depth: AtomicU32,
-    /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`]: what the hit path of a switch compares.
+    /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
     residue_summary: AtomicU64,
     serial: AtomicU64,
 }
@@ -35,6 +37,8 @@ struct CpuUnit<L> {
 /// The byte of an LWP's own policy.
 const POLICY_MASK: u64 = 0xff << 56;
 
+/// In a CPU's attention word: the registers hold somebody's bits.
+const RESIDUE: u64 = 1 << 32;
 /// The registers hold nobody's bits.
 pub(super) const NO_DOMAIN: u64 = 0;
 /// The registers hold bits of the kernel, or of more than one domain: no user domain may see them.
@@ -54,7 +58,7 @@ impl<L, const N: usize> CpuPcu<L, N> {
                     counters: UnitCounters::new(),
                 }
             }; N],
-            enabled: AtomicU32::new(0),
+            attention: AtomicU64::new(0),
             section_depth: AtomicU32::new(0),
             residue_summary: AtomicU64::new(NO_DOMAIN),
             serial: AtomicU64::new(0),
@@ -115,24 +119,40 @@ impl<L, const N: usize> CpuPcu<L, N> {
                 _ => MIXED_DOMAINS,
             }
         });
-        self.residue_summary.store(summary, Ordering::Relaxed);
+        self.set_residue_summary(summary);
     }
 
     /// Tells the hit path that whoever comes may run over the registers as they are.
     pub(super) fn forget_residue_summary(&self) {
-        self.residue_summary.store(NO_DOMAIN, Ordering::Relaxed);
+        self.set_residue_summary(NO_DOMAIN);
+    }
+
+    fn set_residue_summary(&self, summary: u64) {
+        self.residue_summary.store(summary, Ordering::Relaxed);
+        let residue = if summary == NO_DOMAIN { 0 } else { RESIDUE };
+        let enabled = u64::from(self.enabled());
+        self.attention.store(enabled | residue, Ordering::Relaxed);
     }
 
     pub(super) fn residue_summary(&self) -> u64 {
         self.residue_summary.load(Ordering::Relaxed)
     }
 
+    pub(super) fn attention(&self) -> u64 {
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// The mask of the open gates.
     pub(super) fn enabled(&self) -> u32 {
-        self.enabled.load(Ordering::Relaxed)
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is the mask")]
+        let enabled = self.attention() as u32;
+        enabled
     }
 
     pub(super) fn set_enabled(&self, enabled: u32) {
-        self.enabled.store(enabled, Ordering::Relaxed);
+        let residue = self.attention() & RESIDUE;
+        self.attention
+            .store(residue | u64::from(enabled), Ordering::Relaxed);
     }
 
     pub(super) fn section_depth(&self) -> u32 {

@@ -19,9 +19,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Context: the scheduler, at `IPL_PCU`, before the LWP can be picked elsewhere; does not wait, cannot fail.
     #[inline]
     pub fn switch_out(&self, ipl: &IplPcu<'_, K, N>, lwp: &mut Current<'_, K, N>) {
-        let local = self.local(ipl);
-        if local.lwp_pcu(lwp.lwp()).used() != 0 {
-            self.leave(&local, lwp.lwp());
+        if used_by(ipl, lwp) != 0 {
+            self.leave(ipl, lwp.lwp());
         }
     }
 
@@ -36,19 +35,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[doc(alias = "pcu_switchpoint")]
     #[inline]
     pub fn switchpoint(&self, ipl: &IplPcu<'_, K, N>, lwp: Option<&mut Current<'_, K, N>>) {
-        let local = self.local(ipl);
         let Some(lwp) = lwp else {
             if self.write_back_at_idle.load(Ordering::Relaxed) {
-                self.write_back(&local);
+                self.write_back(ipl);
             }
             return;
         };
-        let domain = local.domain(lwp.lwp());
-        let touched = local.lwp_pcu(lwp.lwp()).used() | local.cpu.enabled() | self.untrappable;
-        if touched == 0 && domain.is_none_or(|domain| local.is_fit_for(domain)) {
-            return;
+        let touched = used_by(ipl, lwp) | self.untrappable;
+        if u64::from(touched) | ipl.kernel().this_cpu_pcu(ipl).attention() != 0 {
+            self.arrive(ipl, lwp.lwp());
         }
-        self.arrive(&local, lwp.lwp());
     }
 
     /// Makes sure that the current LWP may enter user mode: no other domain's registers are left (I5), and under `Deferred`
@@ -91,7 +87,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     /// Saves what the current LWP's policies want saved.
     #[cold]
-    fn leave(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>) {
+    #[inline(never)]
+    fn leave(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) {
+        let local = &self.local(ipl);
         let pcu = local.lwp_pcu(lwp);
         for unit in self.units_in(pcu.used()) {
             let policy = self.policy_for(pcu.policy(), unit);
@@ -116,7 +114,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     /// Saves what is live on a CPU that goes idle; the registers stay linked.
     #[cold]
-    fn write_back(&self, local: &Local<'_, K, N>) {
+    #[inline(never)]
+    fn write_back(&self, ipl: &IplPcu<'_, K, N>) {
+        let local = &self.local(ipl);
         for unit in self.units() {
             if let Some(owner) = local.live_owner(unit.id) {
                 local.write_through(unit, owner);
@@ -127,10 +127,19 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
     /// derives every gate.
     #[cold]
-    pub(super) fn arrive(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>) {
+    #[inline(never)]
+    pub(super) fn arrive(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) {
+        let local = &self.local(ipl);
         let pcu = local.lwp_pcu(lwp);
-        if local.domain(lwp).is_none() && pcu.used() == 0 {
-            return;
+        let touched = pcu.used() | self.untrappable;
+        match local.domain(lwp) {
+            // A kernel thread without a state: the gate stays as it is.
+            None if pcu.used() == 0 => return,
+            // Nothing but what its own domain left.
+            Some(domain) if touched | local.cpu.enabled() == 0 && local.is_fit_for(domain) => {
+                return;
+            }
+            _ => {}
         }
         let own = pcu.policy();
         let mut adaptive = None;
@@ -188,6 +197,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     /// Brings in what is missing before user mode, and wipes what must not be seen; says what is live on another CPU.
     #[cold]
+    #[inline(never)]
     fn complete<'a>(
         &'a self,
         local: &Local<'_, K, N>,
@@ -269,4 +279,12 @@ fn preload<K: Kernel<N>, const N: usize>(
 ) -> bool {
     local.cpu.counters(unit.id).preloads.bump();
     local.acquire(unit, lwp).is_ok()
+}
+
+/// The units that the LWP may have a state of.
+fn used_by<K: Kernel<N>, const N: usize>(ipl: &IplPcu<'_, K, N>, lwp: &Current<'_, K, N>) -> u32 {
+    // SAFETY: P4 holds for an LWP with a token.
+    let pcu = unsafe { ipl.kernel().lwp_pcu(lwp.lwp()) };
+    // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+    unsafe { pcu.as_ref() }.used()
 }
