@@ -20,7 +20,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[inline]
     pub fn switch_out(&self, ipl: &IplPcu<'_, K, N>, lwp: &mut Current<'_, K, N>) {
         if used_by(ipl, lwp) != 0 {
-            self.leave(ipl, lwp.lwp());
+            self.leave(ipl.kernel(), lwp.lwp());
         }
     }
 
@@ -43,7 +43,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         };
         let touched = used_by(ipl, lwp) | self.untrappable;
         if u64::from(touched) | ipl.kernel().this_cpu_pcu(ipl).attention() != 0 {
-            self.arrive(ipl, lwp.lwp());
+            self.arrive_on(ipl.kernel(), lwp.lwp());
         }
     }
 
@@ -88,8 +88,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Saves what the current LWP's policies want saved.
     #[cold]
     #[inline(never)]
-    fn leave(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) {
-        let local = &self.local(ipl);
+    fn leave(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: the caller has a token. Made anew here, it costs the hit path nothing.
+        let ipl = unsafe { IplPcu::assume(kernel) };
+        let local = &self.local(&ipl);
         let pcu = local.lwp_pcu(lwp);
         for unit in self.units_in(pcu.used()) {
             let policy = self.policy_for(pcu.policy(), unit);
@@ -124,10 +126,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
     }
 
-    /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
-    /// derives every gate.
+    /// [`arrive`](Self::arrive), out of the hit path's way.
     #[cold]
     #[inline(never)]
+    fn arrive_on(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
+        self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
+    }
+
+    /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
+    /// derives every gate.
     pub(super) fn arrive(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) {
         let local = &self.local(ipl);
         let pcu = local.lwp_pcu(lwp);

@@ -1,11 +1,21 @@
 //! The command line.
 
+mod policy;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-const ENVIRONMENT: &str = "\
+use crate::error::Error;
+
+pub(crate) use policy::{Policies, Policy};
+
+/// What stands under the help of every command.
+macro_rules! environment {
+    () => {
+        "\
 Environment:
   PCU9_GUEST_TOOLCHAIN=auto|rustup|distro
                   where the guest's compiler comes from. rustup: the toolchain in use, to which
@@ -17,7 +27,27 @@ Environment:
                   boot this image in place of the one that would be built
   PCU9_CPUS=N     CPUs of `run` (default 4)
 
-Exit status: 0 all is well; 1 something ran and was wrong; 2 a wrong value, or a tool is missing.";
+Exit status: 0 all is well; 1 something ran and was wrong; 2 a wrong value, or a tool is missing."
+    };
+}
+
+const ENVIRONMENT: &str = environment!();
+
+const DEMO: &str = concat!(
+    "\
+Trace file: one slice a line, a slice being a stretch of one LWP on one CPU between two context
+switches. Lines that begin with # are comments: the first gives the format's version (pcu9-trace 1)
+and the columns, the second says key=value what ran.
+  cpu begin end   where and when, in ticks of the time stamp counter since the first slice
+                  (tsc_khz=.. of them in a millisecond)
+  lwp job program the LWP's number; its job (a copy of a program), or kernel, or idle; the program
+  user use migrated
+                  1 or 0: it entered user mode; it used the FPU (known with --policy probe alone,
+                  else ?); the LWP ran on another CPU before
+
+",
+    environment!()
+);
 
 /// Builds, boots and judges the kernels of pcu9.
 #[derive(Debug, Parser)]
@@ -31,12 +61,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run programs that use the FPU in a kernel that shares it by pcu9, and compare their output with the host's
-    #[command(after_help = ENVIRONMENT)]
+    #[command(after_help = DEMO)]
     Demo(DemoArgs),
     /// Boot one boot test and show everything it says
     #[command(after_help = ENVIRONMENT)]
     Boot(BootArgs),
-    /// Run the demo on several machines and show which succeed
+    /// Run the demo on several machines and under every policy, and show which succeed
     #[command(after_help = ENVIRONMENT)]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
@@ -66,8 +96,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_enum, default_value_t = Leak::Domain)]
     pub(crate) leak: Leak,
     /// When the FPU's state is switched
-    #[arg(long, value_enum, default_value_t = Policy::Lazy)]
-    pub(crate) policy: Policy,
+    #[arg(long, value_enum, default_value_t = Policies::One(Policy::Lazy))]
+    pub(crate) policy: Policies,
+    /// Write every slice of every CPU to this file, one a line (the format: see below); needs one policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     /// How long the guest may run
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,
@@ -83,13 +116,6 @@ pub(crate) enum Leak {
     Trusting,
     /// Registers are saved and wiped before another process runs
     Domain,
-}
-
-/// The switching policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Policy {
-    /// NetBSD's: the state moves when an LWP uses the unit
-    Lazy,
 }
 
 /// Which kernel boots, and on which machine.
@@ -115,7 +141,7 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Four machines only: what CI runs
+    /// Four machines only, and every policy on one of them: what CI runs
     #[arg(long)]
     pub(crate) short: bool,
 }
@@ -140,17 +166,49 @@ impl Leak {
     }
 }
 
-impl Policy {
-    /// Returns the word for the command lines and the JSON.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Lazy => "lazy",
+/// Reads the command line. A wrong one is an error of one line; help that was asked for is printed, and ends the program.
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Command, Error> {
+    match Cli::try_parse_from(without_leading_dashes(arguments)) {
+        Ok(cli) => cli.command.checked(),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            ) =>
+        {
+            error.exit()
+        }
+        Err(error) => Err(Error::unusable(in_one_line(&error.to_string()))),
+    }
+}
+
+/// Makes one line of what clap says in several, without its advice.
+fn in_one_line(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let is_told = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more");
+    let words = said.lines().take_while(is_told).map(str::trim);
+    let words: Vec<&str> = words.filter(|line| !line.is_empty()).collect();
+    words.join(" ")
+}
+
+impl Command {
+    /// Checks what clap cannot.
+    fn checked(self) -> Result<Self, Error> {
+        match &self {
+            Self::Demo(args) if args.trace.is_some() && args.policy == Policies::All => {
+                Err(Error::unusable(
+                    "--trace needs one policy: --policy all runs every one, and a trace file holds one run",
+                ))
+            }
+            _ => Ok(self),
         }
     }
 }
 
 /// Takes away a `--` before the first flag, so that `cargo demo -- --cpus 4` is `cargo demo --cpus 4`.
-pub(crate) fn without_leading_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
+fn without_leading_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
     // Before the subcommand, or right after it; later ones may be an argument of `run`.
     for at in [1, 2] {
         if arguments.get(at).is_some_and(|argument| argument == "--") {
@@ -162,12 +220,12 @@ pub(crate) fn without_leading_dashes(mut arguments: Vec<OsString>) -> Vec<OsStri
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, without_leading_dashes};
-    use clap::{CommandFactory, Parser};
+    use super::{Cli, Command};
+    use crate::error::Error;
+    use clap::CommandFactory;
 
-    fn parse(line: &str) -> Result<Command, clap::Error> {
-        let words = line.split(' ').map(Into::into).collect();
-        Cli::try_parse_from(without_leading_dashes(words)).map(|cli| cli.command)
+    fn parse(line: &str) -> Result<Command, Error> {
+        super::parse(line.split(' ').map(Into::into).collect())
     }
 
     #[test]
@@ -197,18 +255,31 @@ mod tests {
             "r demo --cpus x",
             "r demo --copies 0",
             "r demo --leak none",
-            "r demo --policy eager",
+            "r demo --policy linux",
+            "r demo --policy all --trace file",
+            "r demo --trace",
             "r demo --timeout 0",
             "r demo --what",
             "r demo extra",
             "r boot",
             "r nothing",
-            "r",
             "r boot x --cpus 9",
         ] {
             let error = parse(line).expect_err(line);
-            assert_eq!(error.exit_code(), 2, "{line}");
+            assert_eq!(error.status(), 2, "{line}");
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.contains('\n'), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_wrong_policy_is_told_with_all_that_there_are() {
+        let error = parse("r demo --policy linux").expect_err("no such policy");
+        assert_eq!(
+            error.to_string(),
+            "invalid value 'linux' for '--policy <POLICY>' [possible values: lazy, deferred, eager, adaptive, \
+             adaptive-write-through, probe, all]"
+        );
     }
 
     #[test]

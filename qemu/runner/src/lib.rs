@@ -24,27 +24,25 @@ mod qemu;
 
 mod boot;
 mod demo;
+pub mod trace;
 mod verify;
 
 pub mod softfloat;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 pub use boot::{Run, boot_test};
 pub use error::{Error, Result};
 
 /// Does what the command line says, and returns the program's exit status.
 pub fn main() -> ExitCode {
-    let arguments = cli::without_leading_dashes(std::env::args_os().collect());
-    let result = match cli::Cli::parse_from(arguments).command {
+    let result = cli::parse(std::env::args_os().collect()).and_then(|command| match command {
         cli::Command::Demo(args) => demo::run(&args),
         cli::Command::Boot(args) => boot::boot(&args),
         cli::Command::Verify(args) => verify::run(&args),
         cli::Command::Run(args) => boot::run(&args),
         cli::Command::GuestClippy => toolchain::provide().and_then(|found| guest::clippy(&found)),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

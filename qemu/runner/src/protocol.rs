@@ -1,7 +1,11 @@
 //! The lines by which a kernel talks to the runner: those that begin with `@`.
 
-/// The per-CPU counters, in the order of the table in the report.
-pub(crate) const COUNTERS: [&str; 17] = [
+mod slices;
+
+pub(crate) use slices::{Slice, Who};
+
+/// The per-CPU counters that every kernel reports.
+pub(crate) const COUNTERS: [&str; 23] = [
     "switches",
     "traps",
     "inits",
@@ -16,6 +20,12 @@ pub(crate) const COUNTERS: [&str; 17] = [
     "spurious",
     "failed",
     "loads",
+    "preloads",
+    "elided_restores",
+    "elided_saves",
+    "probes",
+    "discards",
+    "xcalls_raced",
     "wipes",
     "eager_saves",
     "eager_restores",
@@ -47,6 +57,15 @@ pub(crate) enum Event {
     Cpu {
         cpu: usize,
         counters: Vec<(String, u64)>,
+    },
+    /// Slices of a CPU, one after the other without a gap.
+    Slices { cpu: usize, slices: Vec<Slice> },
+    /// What the kernel's trace of a CPU has: slices, slices that there was no room for, and ticks in a millisecond.
+    Trace {
+        cpu: usize,
+        slices: u64,
+        lost: u64,
+        tsc_khz: u64,
     },
     /// The last line: did the kernel find everything in order?
     End { ok: bool },
@@ -105,13 +124,26 @@ fn event(word: &str, rest: &str) -> Option<Event> {
         },
         "cpu" => Event::Cpu {
             cpu: first.parse().ok()?,
-            counters: words
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=')?;
-                    Some((key.to_owned(), value.parse().ok()?))
-                })
-                .collect::<Option<_>>()?,
+            counters: pairs(words)?,
         },
+        "slice" => Event::Slices {
+            cpu: first.parse().ok()?,
+            slices: slices::decode(others)?,
+        },
+        "trace" => {
+            let cpu = first.parse().ok()?;
+            let pairs = pairs(words)?;
+            let value = |name| {
+                let pair = pairs.iter().find(|(key, _)| key == name);
+                pair.map(|&(_, value)| value)
+            };
+            Event::Trace {
+                cpu,
+                slices: value("slices")?,
+                lost: value("lost")?,
+                tsc_khz: value("tsc_khz")?,
+            }
+        }
         "end" => Event::End {
             ok: match rest {
                 "ok" => true,
@@ -122,6 +154,16 @@ fn event(word: &str, rest: &str) -> Option<Event> {
         "panic" => Event::Panic(rest.to_owned()),
         _ => return None,
     })
+}
+
+/// Reads `key=number` pairs.
+fn pairs<'a>(words: impl Iterator<Item = &'a str>) -> Option<Vec<(String, u64)>> {
+    words
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            Some((key.to_owned(), value.parse().ok()?))
+        })
+        .collect()
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
@@ -204,6 +246,13 @@ mod tests {
                 counters: vec![("traps".into(), 5), ("loads".into(), 0)]
             }
         );
+        let trace = Event::Trace {
+            cpu: 1,
+            slices: 5,
+            lost: 0,
+            tsc_khz: 1000,
+        };
+        assert_eq!(event("@trace 1 slices=5 lost=0 tsc_khz=1000"), trace);
         assert_eq!(event("@end ok"), Event::End { ok: true });
         assert_eq!(
             event("@panic at the disco"),
@@ -226,6 +275,9 @@ mod tests {
             "@cpu 0 traps",
             "@cpu 0 traps=-1",
             "@end maybe",
+            "@trace 0 slices=1",
+            "@slice 0",
+            "@slice 0 10 5,1,w",
         ] {
             let error = decode(damaged).expect("protocol").expect_err("damaged");
             assert!(error.contains(damaged), "{error}");

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::cli::{DemoArgs, Leak, Policy, VerifyArgs};
+use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::progress::say;
@@ -11,7 +11,7 @@ use crate::table;
 /// Every model that the demo is proved on, and every number of CPUs.
 const MODELS: [&str; 5] = ["qemu64", "Nehalem", "SandyBridge", "Haswell", "max"];
 const CPUS: [u32; 4] = [1, 2, 4, 8];
-/// What CI runs: every save instruction, every number of CPUs.
+/// What CI runs under the default policy: every save instruction, every number of CPUs.
 const SHORT: [(&str, u32); 4] = [("qemu64", 1), ("Nehalem", 2), ("Haswell", 4), ("max", 8)];
 
 /// One thing to verify.
@@ -34,25 +34,31 @@ fn steps(short: bool) -> Vec<Step> {
             .flat_map(|&model| CPUS.map(|cpus| (model, cpus)))
             .collect()
     };
+    let lazy = Policies::One(Policy::Lazy);
     machines
         .into_iter()
-        .map(|(model, cpus)| demo_on(model, cpus))
+        .map(|(model, cpus)| demo_on(model, cpus, lazy))
+        .chain([demo_on("max", 4, Policies::All)])
         .collect()
 }
 
-fn demo_on(model: &str, cpus: u32) -> Step {
+fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
     let args = DemoArgs {
         cpus,
         copies: None,
         program: Vec::new(),
         cpu: model.to_owned(),
         leak: Leak::Domain,
-        policy: Policy::Lazy,
+        policy,
+        trace: None,
         timeout: 300,
         json: None,
     };
     Step {
-        name: format!("demo --cpu {model} --cpus {cpus}"),
+        name: format!(
+            "demo --policy {} --cpu {model} --cpus {cpus}",
+            policy.word()
+        ),
         run: Box::new(move || demo::run(&args)),
     }
 }
@@ -105,7 +111,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let (short, long) = (names(true), names(false));
-        assert_eq!((short.len(), long.len()), (4, 20));
+        assert_eq!((short.len(), long.len()), (5, 21));
         assert!(short.iter().all(|name| long.contains(name)));
     }
 

@@ -1,38 +1,40 @@
 //! What a demo shows at its end: tables for people, and one JSON object for programs.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
 use super::compare::Verdict;
-use super::identities::Identity;
-use super::session::{Counters, Session};
+use super::run::{Row, Run};
+use super::session::Counters;
 use crate::cli::DemoArgs;
-use crate::error::{During, Result};
 use crate::table;
+use crate::trace;
 
 /// The counters in the table, with the words for them.
-const ROWS: [(&str, &str); 15] = [
+const ROWS: [(&str, &str); 20] = [
     ("context switches", "switches"),
     ("#NM traps", "traps"),
+    ("preloads", "preloads"),
     ("initial loads", "inits"),
     ("restores", "restores"),
+    ("elided restores", "elided_restores"),
     ("re-enables at a trap", "reenables_trap"),
     ("re-enables at switch-in", "reenables_switch"),
     ("re-enables by a load", "reenables_load"),
     ("saves", "saves"),
+    ("elided saves", "elided_saves"),
     ("releases", "releases"),
     ("cross-calls", "xcalls"),
+    ("  of these, too late", "xcalls_raced"),
     ("migrations", "migrations"),
     ("wipes", "wipes"),
+    ("probes", "probes"),
     ("explicit loads", "loads"),
     ("spurious traps", "spurious"),
     ("failed loads", "failed"),
 ];
 
 /// The counters in the JSON object: its key and the kernel's.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 21] = [
     ("switches", "switches"),
     ("traps", "traps"),
     ("inits", "inits"),
@@ -42,53 +44,37 @@ const KEYS: [(&str, &str); 9] = [
     ("releases", "releases"),
     ("xcalls", "xcalls"),
     ("migrations", "migrations"),
+    ("preloads", "preloads"),
+    ("elided_restores", "elided_restores"),
+    ("elided_saves", "elided_saves"),
+    ("probes", "probes"),
+    ("wipes", "wipes"),
+    ("xcalls_raced", "xcalls_raced"),
+    ("reenables_switch", "reenables_switch"),
+    ("reenables_load", "reenables_load"),
+    ("loads", "loads"),
+    ("discards", "discards"),
+    ("spurious", "spurious"),
+    ("failed", "failed"),
 ];
 
-/// A program's line in the table.
-#[derive(Debug)]
-pub(crate) struct Row {
-    /// The program.
-    pub(crate) name: String,
-    /// How many copies were to run.
-    pub(crate) copies: u32,
-    /// How much the host's run wrote.
-    pub(crate) bytes: usize,
-    /// What came of it.
-    pub(crate) verdict: Verdict,
-}
-
-/// Everything that a demo found out, as far as it came.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    /// The programs.
-    pub(crate) rows: Vec<Row>,
-    /// How many LWPs were to share the CPUs.
-    pub(crate) lwps: usize,
-    /// What the guest said.
-    pub(crate) session: Session,
-    /// The equations that were checked.
-    pub(crate) identities: Vec<Identity>,
-    /// How long the guest ran.
-    pub(crate) seconds: f64,
-}
-
-impl Report {
+impl Run {
     /// Prints the tables.
-    pub(crate) fn print(&self, args: &DemoArgs) {
+    pub(super) fn print(&self, args: &DemoArgs) {
         println!(
             "\n{} LWPs on {} CPUs ({}), policy {}, leak rule {}, {:.1} s\n",
             self.lwps,
             args.cpus,
             args.cpu,
-            args.policy.word(),
+            self.policy.word(),
             args.leak.word(),
             self.seconds
         );
-        println!("{}", self.programs());
+        println!("{}", self.compared());
         if self.session.cpus.is_empty() {
             return;
         }
-        println!("{}", self.counters());
+        println!("{}", self.per_cpu());
         let totals = self.session.totals();
         println!(
             "  For the same switches an eager kernel would have made {} saves and {} restores;\n  \
@@ -104,10 +90,17 @@ impl Report {
             let word = if identity.holds() { "holds " } else { "BROKEN" };
             println!("  {word} {identity}");
         }
+        if let Some(path) = &args.trace {
+            let (slices, lost) = trace::count(&self.session.traces);
+            println!("\n  {slices} slices are in {}", path.display());
+            if lost > 0 {
+                println!("  {lost} later ones are not: the kernel had no room for them");
+            }
+        }
         println!();
     }
 
-    fn programs(&self) -> String {
+    fn compared(&self) -> String {
         let mut rows = vec![
             ["program", "copies", "bytes", "compared with the host"]
                 .map(String::from)
@@ -128,7 +121,7 @@ impl Report {
         table::render(&rows, false)
     }
 
-    fn counters(&self) -> String {
+    fn per_cpu(&self) -> String {
         let cpus = &self.session.cpus;
         let totals = self.session.totals();
         let mut head = vec!["CPU".to_owned()];
@@ -144,31 +137,16 @@ impl Report {
         table::render(&rows, true)
     }
 
-    /// Writes the JSON object to `path`.
-    pub(crate) fn write_json(&self, args: &DemoArgs, ok: bool, path: &Path) -> Result<()> {
-        let mut text = self.json(args, ok).to_string();
-        text.push('\n');
-        fs::write(path, text).during(format_args!("--json {}", path.display()))
-    }
-
     /// Returns the JSON object.
-    pub(crate) fn json(&self, args: &DemoArgs, ok: bool) -> Value {
-        let program = |row: &Row| {
-            let identical = match row.verdict {
-                Verdict::Identical => Value::Bool(true),
-                Verdict::Wrong(_) => Value::Bool(false),
-                Verdict::Skipped(_) => Value::Null,
-            };
-            json!({"name": row.name, "copies": row.copies, "identical": identical})
-        };
+    pub(super) fn json(&self, args: &DemoArgs, ok: bool) -> Value {
         let totals = self.session.totals();
         json!({
             "cpus": args.cpus,
             "lwps": self.lwps,
-            "policy": args.policy.word(),
+            "policy": self.policy.word(),
             "leak": args.leak.word(),
             "cpu_model": args.cpu,
-            "programs": self.rows.iter().map(program).collect::<Vec<_>>(),
+            "programs": programs(&self.rows),
             "counters": counters(&totals),
             "per_cpu": self.session.cpus.values().map(counters).collect::<Vec<_>>(),
             "eager": {"saves": totals.get("eager_saves"), "restores": totals.get("eager_restores")},
@@ -178,7 +156,21 @@ impl Report {
     }
 }
 
-fn counters(counters: &Counters) -> Value {
+/// Returns the JSON of the programs.
+pub(super) fn programs(rows: &[Row]) -> Vec<Value> {
+    let program = |row: &Row| {
+        let identical = match row.verdict {
+            Verdict::Identical => Value::Bool(true),
+            Verdict::Wrong(_) => Value::Bool(false),
+            Verdict::Skipped(_) => Value::Null,
+        };
+        json!({"name": row.name, "copies": row.copies, "identical": identical})
+    };
+    rows.iter().map(program).collect()
+}
+
+/// Returns the JSON of the counters.
+pub(super) fn counters(counters: &Counters) -> Value {
     let pairs = KEYS.map(|(key, name)| (key.to_owned(), Value::from(counters.get(name))));
     Value::Object(Map::from_iter(pairs))
 }

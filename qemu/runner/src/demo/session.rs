@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::protocol::{COUNTERS, Event, decode};
+use crate::trace::CpuTrace;
 
 /// Everything that the guest's protocol lines told.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Session {
     pub(crate) jobs: BTreeMap<usize, Job>,
     /// The counters by CPU.
     pub(crate) cpus: BTreeMap<usize, Counters>,
+    /// The traces by CPU.
+    pub(crate) traces: BTreeMap<usize, CpuTrace>,
     /// The last line, if it came.
     pub(crate) end: Option<bool>,
     /// What a panic said.
@@ -108,6 +111,20 @@ impl Session {
                 self.cpus
                     .insert(cpu, Counters(counters.into_iter().collect()));
             }
+            Event::Slices { cpu, slices } => {
+                self.traces.entry(cpu).or_default().slices.extend(slices);
+            }
+            Event::Trace {
+                cpu,
+                slices,
+                lost,
+                tsc_khz,
+            } => {
+                let trace = self.traces.entry(cpu).or_default();
+                trace.announced = Some(slices);
+                trace.lost = lost;
+                trace.tsc_khz = tsc_khz;
+            }
             Event::End { ok } => self.end = Some(ok),
             Event::Panic(text) => self.panic = Some(text),
         }
@@ -124,12 +141,7 @@ impl Session {
     /// Returns the sums over all CPUs.
     pub(crate) fn totals(&self) -> Counters {
         let mut sums = Counters::default();
-        for counters in self.cpus.values() {
-            for (name, value) in &counters.0 {
-                let sum = sums.0.entry(name.clone()).or_default();
-                *sum = sum.saturating_add(*value);
-            }
-        }
+        self.cpus.values().for_each(|counters| sums.add(counters));
         sums
     }
 }
@@ -146,6 +158,14 @@ impl Job {
 }
 
 impl Counters {
+    /// Adds another CPU's, or another run's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, value) in &other.0 {
+            let sum = self.0.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*value);
+        }
+    }
+
     /// Returns a counter; one that was not reported is 0.
     pub(crate) fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)

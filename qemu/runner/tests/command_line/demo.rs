@@ -7,9 +7,11 @@ use serde_json::Value;
 const GOOD: &str = "@boot cpus=1\n@job 0 good 0\n@job 1 good 1\n@out 0 610a\n@out 1 610a620a\n@out 0 620a\n\
     hello from the kernel\n@exit 0 0\n@exit 1 0\n@cpu 0 COUNTERS\n@end ok\n";
 const COUNTERS: &str = "switches=9 traps=6 inits=2 restores=3 reenables_trap=1 reenables_switch=4 reenables_load=0 saves=5 \
-    releases=5 xcalls=0 migrations=0 spurious=0 failed=0 loads=0 wipes=1 eager_saves=8 eager_restores=7";
+    releases=5 xcalls=0 migrations=0 spurious=0 failed=0 loads=0 preloads=0 elided_restores=0 elided_saves=0 probes=0 \
+    discards=0 xcalls_raced=0 wipes=1 eager_saves=8 eager_restores=7";
 
-fn good() -> String {
+/// A good run under the policy `lazy`.
+pub(crate) fn good() -> String {
     GOOD.replace("COUNTERS", COUNTERS)
 }
 
@@ -23,6 +25,8 @@ fn a_good_run_has_status_0_tables_and_json() {
         "| hello from the kernel",
         "8 saves and 7 restores",
         "traps = inits",
+        "policy lazy",
+        "holds  preloads = 0",
         "2 LWPs on 1 CPUs",
     ] {
         assert!(run.text.contains(text), "{text}: {}", run.text);

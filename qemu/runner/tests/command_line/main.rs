@@ -2,4 +2,5 @@
 
 mod demo;
 mod install;
+mod policies;
 mod stand_in;

@@ -23,6 +23,8 @@ pub(crate) struct Ran {
 
 impl Bench {
     /// Makes an emulator that prints `serial` and ends with `status`, or never for -1; and a program `good`.
+    ///
+    /// The emulator prints the file `serial.POLICY` instead where there is one, and leaves its arguments in `arguments`.
     pub(crate) fn new(serial: &str, status: i32) -> Self {
         // mov eax, 1 (write); mov edi, eax; lea rsi, [rip + 20]; mov edx, 4; syscall;
         // mov eax, 231 (exit_group); xor edi, edi; syscall; "a\nb\n"
@@ -43,16 +45,18 @@ impl Bench {
         } else {
             format!("exit {status}")
         };
-        let script =
-            format!("#!/bin/sh\n[ \"$2\" = help ] && exit 0\ncat \"${{0%/*}}/serial\"\n{end}\n");
+        let script = format!(
+            "#!/bin/sh\n[ \"$2\" = help ] && exit 0\ncd \"${{0%/*}}\"\necho \"$@\" >arguments\n\
+             policy=\"${{*##*policy=}}\"\npolicy=\"${{policy%% *}}\"\n\
+             if [ -f \"serial.$policy\" ]; then cat \"serial.$policy\"; else cat serial; fi\n{end}\n"
+        );
         bench.file("qemu", script.as_bytes());
         bench
     }
 
     /// Puts an executable file into the directory and returns its path.
     pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
-        let path = self.0.path().join(name);
-        let plain = self.0.path().join("plain");
+        let (path, plain) = (self.path(name), self.path("plain"));
         fs::write(&plain, content).expect("a file");
         // Another process writes it, so that no thread of this one has it open when it is run.
         let copied = Command::new("install")
@@ -61,7 +65,18 @@ impl Bench {
             .arg(&path)
             .status();
         assert!(copied.expect("install runs").success());
+        path
+    }
+
+    /// Returns the path of a file in the directory.
+    pub(crate) fn path(&self, name: &str) -> String {
+        let path = self.0.path().join(name);
         path.to_str().expect("a plain path").to_owned()
+    }
+
+    /// Returns the text of a file in the directory.
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a text file")
     }
 
     /// Runs the demo with `arguments` and the bench's program.
@@ -71,15 +86,7 @@ impl Bench {
 
     /// The same with environment variables.
     pub(crate) fn demo_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
-        let path = |name: &str| {
-            self.0
-                .path()
-                .join(name)
-                .to_str()
-                .expect("a plain path")
-                .to_owned()
-        };
-        let (program, json) = (path("good"), path("result.json"));
+        let (program, json) = (self.path("good"), self.path("result.json"));
         let mut all = vec!["demo"];
         all.extend(arguments);
         all.extend(["--program", &program, "--json", &json]);
