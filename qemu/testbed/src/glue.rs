@@ -40,7 +40,7 @@ pub type CurrentLwp = Current<'static, Testbed, N_UNITS>;
 // P1: interrupts off keep the CPU, its scheduler (which runs in interrupts and in calls of the LWP itself) and cross-calls
 //     out; `cli` and `sti` are not `nomem`.
 // P2: `cpu::index` reads the executing CPU's own block; the numbers are given once.
-// P3: one static array.
+// P3: one static array, and the address of a CPU's entry in the CPU's own block.
 // P4: the field of the LWP, which is in an `Arc` that the scheduler, and the holder of a token, keeps.
 // P5: processes and boot tests take numbers from one counter each, apart, and never give one back.
 // P6: `crosscall::call` does just that, and its documentation says how.
@@ -66,6 +66,13 @@ unsafe impl Kernel<N_UNITS> for Testbed {
 
     fn cpu_pcu(&self, cpu: CpuId) -> &CpuPcu<Lwp, N_UNITS> {
         &CPU_PCU[cpu.index()]
+    }
+
+    fn this_cpu_pcu(&self, _: &IplPcu<'_, Self, N_UNITS>) -> &CpuPcu<Lwp, N_UNITS> {
+        let pcu =
+            core::ptr::with_exposed_provenance::<CpuPcu<Lwp, N_UNITS>>(cpu::pcu_raw() as usize);
+        // SAFETY: the CPU's start put the address of its entry of `CPU_PCU` there.
+        unsafe { &*pcu }
     }
 
     unsafe fn lwp_pcu(&self, lwp: NonNull<Lwp>) -> NonNull<LwpPcu<N_UNITS>> {

@@ -11,6 +11,8 @@
 //! `main`, a kernel thread without FPU state, with all CPUs up and the timer off. `case=TEXT` on the command line runs
 //! those whose names contain the text. The last line is `N passed, N failed`; a run without a case fails.
 
+mod looks;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -23,6 +25,8 @@ use crate::exit::{Outcome, exit};
 use crate::glue::{self, FPU, LwpFpu};
 use crate::lwp::{Lwp, Start};
 use crate::{cpu, line, sched};
+
+pub use looks::{Counts, difference, is_task_switched, past_the_gate, set_task_switched_by_hand};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]

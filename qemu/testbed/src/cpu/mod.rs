@@ -35,6 +35,8 @@ pub(crate) struct Cpu {
     pub(crate) kernel_rsp: AtomicU64,
     /// The current LWP (an `Arc` turned raw).
     pub(crate) current: AtomicU64,
+    /// What `pcu9` keeps of this CPU: the address, for a switch that has no time to compute it.
+    pcu: AtomicU64,
     index: AtomicU32,
     pub(crate) apic_id: AtomicU32,
     /// The field of this CPU's TSS that names the stack for entries from user mode.
@@ -55,6 +57,7 @@ static CPUS: [Cpu; MAX_CPUS] = [const {
         user_rsp: AtomicU64::new(0),
         kernel_rsp: AtomicU64::new(0),
         current: AtomicU64::new(0),
+        pcu: AtomicU64::new(0),
         index: AtomicU32::new(0),
         apic_id: AtomicU32::new(0),
         tss_rsp0: AtomicU64::new(0),
@@ -111,6 +114,17 @@ pub(crate) fn current_raw() -> u64 {
     current
 }
 
+/// The address of what `pcu9` keeps of the CPU that executes this.
+pub(crate) fn pcu_raw() -> u64 {
+    let pcu: u64;
+    // SAFETY: as for `index`.
+    unsafe {
+        asm!("mov {pcu}, gs:[{offset}]", pcu = out(reg) pcu, offset = const offset_of!(Cpu, pcu),
+             options(nostack, readonly, preserves_flags));
+    }
+    pcu
+}
+
 impl Cpu {
     /// Names the stack that entries from user mode use.
     pub(crate) fn set_kernel_stack(&self, top: u64) {
@@ -131,6 +145,8 @@ fn enter(cpu: usize) {
     block
         .index
         .store(u32::try_from(cpu).unwrap_or(0), Ordering::Relaxed);
+    let pcu = core::ptr::from_ref(crate::glue::cpu_pcu(cpu)).expose_provenance();
+    block.pcu.store(pcu as u64, Ordering::Relaxed);
     block.tss_rsp0.store(gdt::load(), Ordering::Relaxed);
     // `gdt::load` loaded a null selector into `gs`, which may clear the base.
     GsBase::write(VirtAddr::from_ptr(block));

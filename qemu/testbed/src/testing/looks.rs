@@ -1,0 +1,98 @@
+//! What a test looks at from outside the protocol: the counters, `CR0.TS`, and the registers behind a closed gate.
+
+use pcu9::pcu::{Policy, UnitStats};
+use x86_64::registers::control::{Cr0, Cr0Flags};
+
+use super::{Case, total_stats};
+use crate::glue;
+use crate::lock::InterruptsOff;
+
+/// What the FPU's counters of all CPUs showed when a test began to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts(UnitStats);
+
+impl Counts {
+    /// Begins to count.
+    pub fn begin() -> Self {
+        Self(total_stats())
+    }
+
+    /// What was counted since.
+    pub fn so_far(&self) -> UnitStats {
+        difference(total_stats(), self.0)
+    }
+}
+
+/// How many of everything came between two readings.
+pub fn difference(after: UnitStats, before: UnitStats) -> UnitStats {
+    macro_rules! subtract {
+        ($($name:ident)*) => { UnitStats { $($name: after.$name - before.$name,)* } };
+    }
+    subtract!(traps loads preloads inits restores elided_restores reenables_trap reenables_load reenables_switch
+        spurious probes failed saves elided_saves releases discards wipes xcalls xcalls_raced)
+}
+
+impl Case {
+    /// Checks that exactly this was counted since `counts` began; what the test does not name must be zero.
+    pub fn expect_counts(&mut self, counts: &Counts, expected: UnitStats) {
+        self.expect_eq("counted", counts.so_far(), expected);
+    }
+
+    /// Checks the identities of the counters, which hold when nothing is under way and no LWP with a state is left.
+    pub fn expect_identities(&mut self, counts: &Counts) {
+        let c = counts.so_far();
+        self.expect_eq(
+            "traps, loads and preloads, by what came of them",
+            c.inits + c.restores + c.reenables_trap + c.reenables_load + c.spurious + c.failed,
+            c.traps + c.loads + c.preloads,
+        );
+        self.expect_eq(
+            "states loaded, as against states given up",
+            c.releases,
+            c.inits + c.restores + c.elided_restores,
+        );
+        self.expect(
+            "a state is given up either saved or discarded",
+            c.saves + c.discards >= c.releases,
+        );
+        self.expect_eq("failed loads", c.failed, 0);
+        self.expect_eq("traps though the gate was open", c.spurious, 0);
+    }
+
+    /// Sets the FPU's policy and says so.
+    pub fn policy(&self, policy: Policy) {
+        self.log(format_args!("policy: {policy:?}"));
+        glue::set_policy(policy);
+    }
+}
+
+/// Whether `CR0.TS` is set on this CPU: is the gate closed?
+pub fn is_task_switched() -> bool {
+    Cr0::read().contains(Cr0Flags::TASK_SWITCHED)
+}
+
+/// Runs `f` with interrupts off and `CR0.TS` clear, and puts both back: it sees the registers as they are, without the
+/// unit's trap. `f` must only read them.
+pub fn past_the_gate<R>(f: impl FnOnce() -> R) -> R {
+    let _off = InterruptsOff::new();
+    let before = Cr0::read();
+    // SAFETY: nobody else runs here until TS is put back, and soft-float code does not notice it.
+    unsafe { Cr0::write(before - Cr0Flags::TASK_SWITCHED) };
+    let result = f();
+    // SAFETY: the value that was there.
+    unsafe { Cr0::write(before) };
+    result
+}
+
+/// Sets `CR0.TS` behind the back of `pcu9`, as a fault of the hypervisor or of the firmware might. The current LWP may use
+/// the FPU after it; the gate must be open.
+///
+/// # Panics
+///
+/// When it is closed.
+pub fn set_task_switched_by_hand() {
+    let _off = InterruptsOff::new();
+    assert!(!is_task_switched(), "CR0.TS is set already");
+    // SAFETY: the next use traps, which the kernel serves.
+    unsafe { Cr0::write(Cr0::read() | Cr0Flags::TASK_SWITCHED) };
+}
