@@ -51,7 +51,11 @@ impl Kernel {
 /// Builds `kernel` and returns the path of its image.
 pub(crate) fn build(toolchain: &Toolchain, kernel: &Kernel) -> Result<PathBuf> {
     let what = format!("building the kernel {}", kernel.name());
-    let mut command = toolchain.cargo("build");
+    let mut command = if counts_instructions(kernel.name()) {
+        toolchain.cargo_with("build", "guest-release")
+    } else {
+        toolchain.cargo("build")
+    };
     kernel.select(&mut command);
     let built = cargo::build(&mut command, &what)?;
     image(built, kernel.name())
@@ -79,6 +83,11 @@ pub(crate) fn build_all(toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
     let tests = built.into_iter().filter(|e| names.contains(&e.name));
     images.extend(tests.map(|executable| executable.path));
     Ok(images)
+}
+
+/// Does a kernel of this name count instructions? It is built as a user would ship it, and run with QEMU's `-icount`.
+pub(crate) fn counts_instructions(name: &str) -> bool {
+    name.starts_with("boot_count_")
 }
 
 /// Returns the image that `PCU9_KERNEL` names, if it does.

@@ -162,6 +162,11 @@ impl Qemu {
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .arg("-kernel")
             .arg(machine.kernel);
+        let image = machine.kernel.file_name().unwrap_or_default();
+        if crate::guest::counts_instructions(&image.to_string_lossy()) {
+            // A tick of the time stamp counter is an instruction then, and a run is like the one before.
+            command.args(["-icount", "shift=0"]);
+        }
         if let Some(initrd) = machine.initrd {
             command.arg("-initrd").arg(initrd);
         }

@@ -40,8 +40,14 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Returns `cargo SUBCOMMAND` for the guest's target, in the checkout, free of what an outer cargo has set.
+    /// Returns `cargo SUBCOMMAND` for the guest's target, in the checkout, free of what an outer cargo has set; with every
+    /// assertion on.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+        self.cargo_with(subcommand, "guest")
+    }
+
+    /// The same with another profile of the workspace.
+    pub(crate) fn cargo_with(&self, subcommand: &str, profile: &str) -> Command {
         let program = match (&self.cargo_clippy, subcommand) {
             (Some(clippy), "clippy") => clippy,
             _ => &self.cargo,
@@ -52,7 +58,7 @@ impl Toolchain {
             // cargo-clippy runs the cargo that this names.
             command.env("RUSTC", rustc).env("CARGO", &self.cargo);
         }
-        command.args(["--target", TARGET, "--profile", "guest", "--target-dir"]);
+        command.args(["--target", TARGET, "--profile", profile, "--target-dir"]);
         command.arg(place::target("guest"));
         if !self.rustflags.is_empty() {
             // Cargo joins this list with that of .cargo/config.toml; the variable RUSTFLAGS would replace it.
