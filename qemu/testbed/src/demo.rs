@@ -2,11 +2,12 @@
 //!
 //! The lines that begin with `@` are what the runner reads.
 
+use pcu9::pcu::LeakRule;
 use tar_no_std::TarArchiveRef;
 
 use crate::boot::info::{self, option_number};
 use crate::exit::{Outcome, exit};
-use crate::{line, process, report};
+use crate::{glue, line, process, report, watch};
 
 /// Runs the demo and ends the run.
 ///
@@ -19,8 +20,12 @@ pub fn main() {
         .expect("no archive of programs was given (-initrd)");
     let archive = TarArchiveRef::new(archive).expect("the archive of programs is not a tar file");
     let copies = option_number("copies").unwrap_or(2);
-    crate::glue::use_command_line();
+    glue::use_command_line();
     report::boot();
+    let is_watched = glue::PCU.leak_rule() == LeakRule::DomainAware;
+    if is_watched {
+        watch::start();
+    }
 
     let mut job = 0;
     for entry in archive.entries() {
@@ -32,7 +37,15 @@ pub fn main() {
         }
     }
     process::wait_for_all();
+    let (looks, leaks) = watch::stop();
+    if is_watched {
+        line!("{looks} looks into the registers under a process: {leaks} saw another domain's");
+    }
     report::counters();
+    if leaks > 0 {
+        line!("@end failed");
+        exit(Outcome::Failure);
+    }
     line!("@end ok");
     exit(Outcome::Success)
 }
