@@ -7,7 +7,7 @@ use tar_no_std::TarArchiveRef;
 
 use crate::boot::info::{self, option_number};
 use crate::exit::{Outcome, exit};
-use crate::{glue, line, process, report, watch};
+use crate::{glue, line, process, report, trace, watch};
 
 /// Runs the demo and ends the run.
 ///
@@ -22,6 +22,11 @@ pub fn main() {
     let copies = option_number("copies").unwrap_or(2);
     glue::use_command_line();
     report::boot();
+    match option_number("trace") {
+        None | Some(0) => {}
+        Some(1) => trace::start(),
+        Some(other) => panic!("trace={other} on the command line: neither 0 nor 1"),
+    }
     let is_watched = glue::PCU.leak_rule() == LeakRule::DomainAware;
     if is_watched {
         watch::start();
@@ -41,6 +46,7 @@ pub fn main() {
     if is_watched {
         line!("{looks} looks into the registers under a process: {leaks} saw another domain's");
     }
+    trace::print();
     report::counters();
     if leaks > 0 {
         line!("@end failed");

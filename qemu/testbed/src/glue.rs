@@ -338,7 +338,7 @@ pub fn set_policy(policy: Policy) {
 }
 
 /// Sets what the command line asks for: `leak=trusting|domain`, and `policy=` one of `lazy`, `deferred`, `eager`, `adaptive`,
-/// `write-through` and `probe`.
+/// `adaptive-write-through` and `probe`.
 ///
 /// # Panics
 ///
@@ -354,7 +354,7 @@ pub fn use_command_line() {
         Some("deferred") => Policy::Deferred,
         Some("eager") => Policy::Eager,
         Some("adaptive") => Policy::Adaptive,
-        Some("write-through") => Policy::AdaptiveWriteThrough,
+        Some("adaptive-write-through") => Policy::AdaptiveWriteThrough,
         Some("probe") => Policy::Probe,
         Some(other) => panic!("policy={other}: no such policy"),
     });

@@ -10,7 +10,7 @@
 //! | words to the outside, and the end of a run | [`serial`], [`exit`], [`lock`] |
 //! | memory | [`memory`] |
 //! | a CPU's tables, traps, timer, and the other CPUs | [`cpu`] |
-//! | who runs when | [`lwp`], [`sched`], [`event`] |
+//! | who runs when | [`lwp`], [`sched`], [`event`], `trace` |
 //! | programs in user mode | `process`, [`demo`] |
 //! | `pcu9` | [`glue`], [`registers`], [`watch`] |
 //! | tests that boot | [`testing`] |
@@ -40,6 +40,7 @@ pub mod report;
 pub mod sched;
 pub mod serial;
 pub mod testing;
+mod trace;
 pub mod watch;
 
 pub use boot::info::{command_line, option, option_number};

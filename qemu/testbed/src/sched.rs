@@ -22,6 +22,7 @@ use crate::glue::{self, LwpFpu};
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::{Lwp, NO_CPU, Start, State};
 use crate::memory::paging;
+use crate::trace;
 
 /// What a CPU's scheduler counts; each CPU counts its own.
 #[derive(Debug)]
@@ -316,12 +317,13 @@ fn switch() -> bool {
     let from = core::ptr::with_exposed_provenance::<Lwp>(cpu::current_raw() as usize);
     // SAFETY: the CPU holds a reference to its current LWP until `finish` gives it up.
     let from = unsafe { &*from };
+    let mut migrates = false;
     let next = {
         let mut queue = QUEUE.lock();
         let next = queue.pick(number);
         if let Some(next) = &next {
             next.on_cpu.store(true, Ordering::Relaxed);
-            note_arrival(cpu, number, next);
+            migrates = note_arrival(cpu, number, next);
         }
         next
     };
@@ -334,6 +336,7 @@ fn switch() -> bool {
     };
     IDLE.fetch_and(!(1 << number), Ordering::SeqCst);
 
+    trace::note_switch(number, from, migrates);
     glue::switch_out(from);
     // SAFETY: `to` is a raw `Arc`: the queue's, or the idle LWP's, which is never given up.
     let next = unsafe { &*core::ptr::with_exposed_provenance::<Lwp>(to as usize) };
@@ -375,14 +378,17 @@ fn count(cpu: &cpu::Cpu, from: &Lwp, to: &Lwp) {
         .fetch_add(u64::from(to.process.is_some()), Ordering::Relaxed);
 }
 
-/// Notes where an LWP is about to run; under the lock, so that [`set_pin`] never sees a stale CPU.
-fn note_arrival(cpu: &cpu::Cpu, number: usize, to: &Lwp) {
+/// Notes where an LWP is about to run, and says whether it comes from another CPU; under the lock, so that [`set_pin`] never
+/// sees a stale CPU.
+fn note_arrival(cpu: &cpu::Cpu, number: usize, to: &Lwp) -> bool {
     let before = to
         .last_cpu
         .swap(u32::try_from(number).unwrap_or(NO_CPU), Ordering::AcqRel);
-    if before != NO_CPU && before as usize != number {
+    let migrates = before != NO_CPU && before as usize != number;
+    if migrates {
         cpu.counters.migrations.fetch_add(1, Ordering::Relaxed);
     }
+    migrates
 }
 
 /// What the LWP that arrives does first, on its own stack: tells `pcu9`, and puts away the LWP that was left.

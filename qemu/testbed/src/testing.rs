@@ -26,7 +26,10 @@ use crate::glue::{self, FPU, LwpFpu};
 use crate::lwp::{Lwp, Start};
 use crate::{cpu, line, sched};
 
-pub use looks::{Counts, difference, is_task_switched, past_the_gate, set_task_switched_by_hand};
+pub use looks::{
+    Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
+    set_task_switched_by_hand,
+};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]

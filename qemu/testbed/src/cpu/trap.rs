@@ -10,7 +10,7 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use super::{apic, crosscall};
-use crate::{glue, process, sched};
+use crate::{glue, process, sched, trace};
 
 pub(super) const VECTOR_NMI: u64 = 2;
 const VECTOR_DEVICE_NOT_AVAILABLE: u64 = 7;
@@ -237,6 +237,7 @@ fn before_user() {
         sched::preempt();
         glue::before_user();
         if !super::this().need_resched.load(Ordering::Relaxed) {
+            trace::note_user();
             return;
         }
     }

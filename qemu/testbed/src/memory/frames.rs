@@ -78,8 +78,8 @@ pub(crate) fn allocate() -> Option<u64> {
     Some(frame)
 }
 
-/// Takes `n` frames that lie one after the other, for the heap at boot; only from memory that was never used.
-pub(super) fn allocate_contiguous(n: u64) -> Option<u64> {
+/// Takes `n` frames that lie one after the other, for the heap at boot and the trace; only from memory that was never used.
+pub(crate) fn allocate_contiguous(n: u64) -> Option<u64> {
     let bytes = n * PAGE_BYTES;
     let mut frames = FRAMES.lock();
     let n_ranges = frames.n_ranges;

@@ -101,6 +101,11 @@ impl Process {
         }
     }
 
+    /// The job whose output it writes.
+    pub(crate) fn job(&self) -> u64 {
+        self.job
+    }
+
     /// Its top-level page table.
     pub(crate) fn table(&self) -> u64 {
         self.table

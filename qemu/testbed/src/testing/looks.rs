@@ -1,11 +1,13 @@
 //! What a test looks at from outside the protocol: the counters, `CR0.TS`, and the registers behind a closed gate.
 
 use pcu9::pcu::{Policy, UnitStats};
+use pcu9::x86_64::fpu;
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
 use super::{Case, total_stats};
-use crate::glue;
+use crate::glue::{self, FPU};
 use crate::lock::InterruptsOff;
+use crate::sched;
 
 /// What the FPU's counters of all CPUs showed when a test began to count.
 #[derive(Clone, Copy, Debug)]
@@ -95,4 +97,27 @@ pub fn set_task_switched_by_hand() {
     assert!(!is_task_switched(), "CR0.TS is set already");
     // SAFETY: the next use traps, which the kernel serves.
     unsafe { Cr0::write(Cr0::read() | Cr0Flags::TASK_SWITCHED) };
+}
+
+/// Fills the saved image of the LWP that calls this with a wrong state: good for a restore, but not what its registers hold.
+/// A restore that should not be shows then.
+///
+/// # Panics
+///
+/// When the LWP has no area, or its registers are not live, so that the image is its state.
+pub fn poison_own_memory() {
+    let lwp = sched::current();
+    let area = lwp.fpu_area();
+    assert!(!area.is_null(), "an LWP without FPU state");
+    assert!(lwp.pcu().live_cpu(FPU).is_some(), "memory is the state");
+    // SAFETY: an area has at least 512 bytes, XMM0 to XMM15 at 160.
+    let xmm = unsafe { area.add(160) };
+    // SAFETY: as above; nobody saves to the area while its LWP executes this.
+    unsafe { xmm.write_bytes(0x5a, 256) };
+    if fpu::features().xcr0() != 0 {
+        // SAFETY: an XSAVE area has its header at 512.
+        let xstate_bv = unsafe { area.add(512) };
+        // SAFETY: as above. x87 and SSE are not in their initial state.
+        unsafe { xstate_bv.write(3) };
+    }
 }
