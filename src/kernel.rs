@@ -7,9 +7,9 @@
 //!
 //! | when | call |
 //! |---|---|
-//! | an LWP leaves a CPU, before it can be picked elsewhere | [`Pcu::switch_out`](crate::pcu::Pcu::switch_out) |
+//! | an LWP leaves a CPU, before it can be picked elsewhere; a switchpoint follows, also if it stays after all | [`Pcu::switch_out`](crate::pcu::Pcu::switch_out) |
 //! | an LWP arrives on a CPU (its first run too), or the CPU goes idle (`None`) | [`Pcu::switchpoint`](crate::pcu::Pcu::switchpoint) |
-//! | on the way to user mode, interrupts off (optional: it only avoids traps) | [`Pcu::before_user`](crate::pcu::Pcu::before_user) |
+//! | on the way to user mode, interrupts off (it only avoids traps, so it is optional where every unit's use traps) | [`Pcu::before_user`](crate::pcu::Pcu::before_user) |
 //! | the unit's trap, interrupts still off, no lock held | [`Pcu::trap`](crate::pcu::Pcu::trap) |
 //! | fork, exec, exit | [`Pcu::fork`](crate::pcu::Pcu::fork), [`Pcu::exec`](crate::pcu::Pcu::exec), [`Pcu::exit`](crate::pcu::Pcu::exit) |
 //! | a cross-call arrives | the function that [`Kernel::cross_call`] was given |
@@ -38,7 +38,7 @@ use crate::pcu::{CpuPcu, LwpPcu};
 /// - **P4** [`lwp_pcu`](Self::lwp_pcu) gives one object for one LWP, always the same, valid and not moved as long as any
 ///   CPU may hold the LWP's registers or any token for it exists; it creates no reference to the whole LWP.
 /// - **P5** [`domain`](Self::domain) never gives the number of one protection domain to another, not even after the first
-///   has ended; an exec counts as a new domain.
+///   has ended; an exec counts as a new domain. An LWP's domain changes in [`Pcu::exec`](crate::pcu::Pcu::exec) alone.
 /// - **P6** [`cross_call`](Self::cross_call): `Ok` means that `f` ran once, to its end, on the CPU asked for, at `IPL_PCU`
 ///   there, and what it wrote is visible to the caller. `Err` means that `f` has not run and never will. It publishes the
 ///   request at `IPL_PCU`, lowers the level, waits, and returns below `IPL_PCU`, so that two CPUs that ask each other
@@ -87,7 +87,8 @@ pub unsafe trait Kernel<const N: usize>: Sized {
 
     /// Runs `f` on `cpu` at `IPL_PCU` and waits for its end; on the own CPU it runs at once.
     ///
-    /// Context: called with a token that this crate raised itself, from a context that may wait; never from an interrupt.
+    /// Context: called with a token whose end lowers the level ([`IplPcu::raise`] or [`IplPcu::adopt`]), from a context that may
+    /// wait; never from an interrupt.
     ///
     /// # Errors
     ///
@@ -171,8 +172,22 @@ pub struct IplPcu<'k, K: Kernel<N>, const N: usize> {
 }
 
 impl<'k, K: Kernel<N>, const N: usize> IplPcu<'k, K, N> {
+    /// Raises the CPU to `IPL_PCU` for the time of `f`.
+    pub fn with<R>(kernel: &'k K, f: impl FnOnce(&Self) -> R) -> R {
+        f(&Self::up(kernel))
+    }
+
     /// Raises the CPU to `IPL_PCU`.
-    pub fn raise(kernel: &'k K) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// The tokens of one execution context are dropped in the reverse order of their making.
+    pub unsafe fn raise(kernel: &'k K) -> Self {
+        Self::up(kernel)
+    }
+
+    /// As [`raise`](Self::raise), within the crate, whose tokens nest by their scopes.
+    pub(crate) fn up(kernel: &'k K) -> Self {
         Self {
             kernel,
             saved: Some(kernel.splraise()),
@@ -227,7 +242,8 @@ impl<'k, K: Kernel<N>, const N: usize> IplPcu<'k, K, N> {
 impl<K: Kernel<N>, const N: usize> Drop for IplPcu<'_, K, N> {
     fn drop(&mut self) {
         if let Some(saved) = self.saved.take() {
-            // SAFETY: `saved` is what `splraise` gave for this token, which is neither `Send` nor `Clone`.
+            // SAFETY: `saved` is what `splraise` gave for this token, or what `adopt` was promised; who made the token answers
+            // for the nesting.
             unsafe { self.kernel.splx(saved) };
         }
     }
@@ -290,8 +306,8 @@ impl<'k, K: Kernel<N>, const N: usize> Current<'k, K, N> {
     /// # Safety
     ///
     /// `lwp` is current on this CPU, or (in the scheduler, at `IPL_PCU`) becomes so or ceases to be so by this very
-    /// switch; P4 holds for it; no method of [`Pcu`](crate::pcu::Pcu) is under way with another token for it. A token that is
-    /// merely in scope while a trap or the scheduler makes its own does no harm.
+    /// switch, whenever the token is used; P4 holds for it; no method of [`Pcu`](crate::pcu::Pcu) is under way with another
+    /// token for it. A token that is merely in scope while a trap or the scheduler makes its own does no harm.
     pub unsafe fn new(kernel: &'k K, lwp: NonNull<K::Lwp>) -> Self {
         Self {
             kernel,

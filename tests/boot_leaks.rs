@@ -1,3 +1,278 @@
-//! Placeholder.
+//! What an LWP of one domain left in the registers, an LWP of another one does not find there: not even behind the closed gate,
+//! where affected CPUs read speculatively (CVE-2018-3665).
+//!
+//! Each case has a leaver, which computes, and a looker, which reads the registers past the gate in its first instructions.
+//! Under `DomainAware` it must find the initial state. Under `Trusting` the same look must find what was left, or the test
+//! would prove nothing.
 
-fn main() {}
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+fn main() -> std::process::ExitCode {
+    use pcu9_runner::Run;
+    let runs = [
+        Run {
+            cpu: "Haswell",
+            cpus: 2,
+        },
+        Run {
+            cpu: "qemu64",
+            cpus: 2,
+        },
+    ];
+    pcu9_runner::boot_test("boot_leaks", &runs)
+}
+
+#[cfg(target_os = "none")]
+mod kernel {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use pcu9::pcu::Validity;
+    use pcu9_testbed::glue::{FPU, PCU, exec, fork, with_token};
+    use pcu9_testbed::registers::{Pattern, YmmPattern};
+    use pcu9_testbed::report::has_avx;
+    use pcu9_testbed::sched::{join, yield_now};
+    use pcu9_testbed::testing::{
+        Case, Counts, Slot, move_to, new_domain, past_the_gate, prepare, spawn, spawn_plain, start,
+    };
+
+    pcu9_testbed::boot_tests! {
+        after_a_switch,
+        after_exit,
+        after_a_discard,
+        after_a_save,
+        after_kernel_threads,
+        after_a_migration_where_the_registers_stayed,
+        after_a_migration_where_the_registers_went,
+        after_exec,
+        in_a_child,
+        in_the_same_domain_nothing_is_wiped,
+        after_a_change_of_the_rule,
+    }
+
+    /// The whole register file.
+    type Registers = (Pattern, Option<YmmPattern>);
+
+    fn read() -> Registers {
+        (Pattern::store(), has_avx().then(YmmPattern::store))
+    }
+
+    fn initial() -> Registers {
+        (Pattern::INITIAL, has_avx().then(YmmPattern::zeros))
+    }
+
+    /// Fills all registers, and says with what.
+    fn compute() -> Registers {
+        Pattern::random(1).load();
+        if has_avx() {
+            YmmPattern::random(1).load();
+        }
+        let registers = read();
+        assert_ne!(registers, initial());
+        registers
+    }
+
+    /// What the leaver computed, and what the looker saw.
+    static LEFT: Slot<Registers> = Slot::new();
+    static SEEN: Slot<Registers> = Slot::new();
+    static LOOKED: AtomicBool = AtomicBool::new(false);
+
+    fn look() {
+        SEEN.put(past_the_gate(read));
+        LOOKED.store(true, Ordering::Release);
+    }
+
+    /// Yields until the looker has looked.
+    fn stay() {
+        while !LOOKED.load(Ordering::Acquire) {
+            yield_now();
+        }
+    }
+
+    /// Runs a leaver on CPU 0, and a looker on CPU `cpu` after it, once under each rule; both are started by `main` on CPU 0, in
+    /// this order.
+    fn check(case: &mut Case, cpu: usize, leave: fn()) {
+        for is_trusting in [true, false] {
+            if is_trusting {
+                case.trusting();
+            } else {
+                case.domain_aware();
+            }
+            move_to(0);
+            LOOKED.store(false, Ordering::Release);
+            let leaver = spawn("leaver", 0, new_domain(), leave);
+            // The looker is woken when the leaver has gone: until then it does not run at all.
+            let looker = prepare("looker", cpu, new_domain(), look);
+            let seen_left = case.wait_until("the leaver leaves", || {
+                HAS_LEFT.swap(false, Ordering::AcqRel)
+            });
+            case.expect("it left", seen_left);
+            start(&looker);
+            case.join(&[looker, leaver]);
+            judge(case, is_trusting);
+        }
+    }
+
+    /// The leaver says that it has done its part: it ends, or only waits for the look.
+    static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
+    fn judge(case: &mut Case, is_trusting: bool) {
+        let left = LEFT.take();
+        let expected = if is_trusting { left } else { Some(initial()) };
+        case.expect_eq("what the other domain finds", SEEN.take(), expected);
+    }
+
+    fn leave() {
+        LEFT.put(compute());
+    }
+
+    fn done() {
+        HAS_LEFT.store(true, Ordering::Release);
+    }
+
+    fn after_a_switch(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            done();
+            stay();
+            assert_eq!(read(), compute(), "what was wiped was saved before");
+        });
+    }
+
+    fn after_exit(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            done();
+        });
+    }
+
+    fn after_a_discard(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            let answer = with_token(|token| PCU.discard(token, FPU, Validity::Invalid));
+            assert_eq!(answer, Ok(()));
+            done();
+            stay();
+        });
+    }
+
+    fn after_a_save(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            assert_eq!(with_token(|token| PCU.save(token, FPU)), Ok(()));
+            done();
+            stay();
+            assert_eq!(read(), compute(), "what was wiped was saved before");
+        });
+    }
+
+    fn after_kernel_threads(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            let threads = [1, 2].map(|_| {
+                spawn_plain("thread", 0, || {
+                    for _ in 0..5 {
+                        yield_now();
+                    }
+                })
+            });
+            for lwp in &threads {
+                join(lwp);
+            }
+            done();
+        });
+    }
+
+    /// CPU 0 still holds the registers of the LWP that is on CPU 1 now.
+    fn after_a_migration_where_the_registers_stayed(case: &mut Case) {
+        check(case, 0, || {
+            leave();
+            move_to(1);
+            done();
+            stay();
+            assert_eq!(read(), compute(), "what was wiped was saved before");
+        });
+    }
+
+    fn after_a_migration_where_the_registers_went(case: &mut Case) {
+        check(case, 1, || {
+            leave();
+            move_to(1);
+            assert_eq!(read(), compute());
+            done();
+            stay();
+            assert_eq!(read(), compute(), "what was wiped was saved before");
+        });
+    }
+
+    /// The looker is the leaver itself, in its next life.
+    fn after_exec(case: &mut Case) {
+        for is_trusting in [true, false] {
+            if is_trusting {
+                case.trusting();
+            } else {
+                case.domain_aware();
+            }
+            let lwp = spawn("execs", 0, new_domain(), || {
+                leave();
+                assert_eq!(exec(new_domain()), Ok(()));
+                look();
+            });
+            case.join(&[lwp]);
+            judge(case, is_trusting);
+        }
+    }
+
+    /// The child has the parent's registers, but by its own use: before it they are the parent's, of another domain.
+    fn in_a_child(case: &mut Case) {
+        for is_trusting in [true, false] {
+            if is_trusting {
+                case.trusting();
+            } else {
+                case.domain_aware();
+            }
+            let lwp = spawn("parent", 0, new_domain(), || {
+                let registers = compute();
+                LEFT.put(registers);
+                let child = prepare("child", 0, new_domain(), move || {
+                    look();
+                    assert_eq!(read(), registers, "by its own use it gets them");
+                });
+                assert_eq!(fork(&child), Ok(()));
+                start(&child);
+                join(&child);
+            });
+            case.join(&[lwp]);
+            judge(case, is_trusting);
+        }
+    }
+
+    fn in_the_same_domain_nothing_is_wiped(case: &mut Case) {
+        case.domain_aware();
+        move_to(0);
+        let domain = new_domain();
+        let counts = Counts::begin();
+        let leaver = spawn("leaver", 0, domain, leave);
+        case.join(&[leaver]);
+        let looker = spawn("looker", 0, domain, look);
+        case.join(&[looker]);
+        case.expect_eq("what the same domain finds", SEEN.take(), LEFT.take());
+        case.expect_eq("wipes", counts.so_far().wipes, 0);
+    }
+
+    /// What was left under `Trusting` is gone when `DomainAware` comes into force, on every CPU.
+    fn after_a_change_of_the_rule(case: &mut Case) {
+        for cpu in [0, 1] {
+            case.trusting();
+            let leaver = spawn("leaver", cpu, new_domain(), leave);
+            case.join(&[leaver]);
+            let looker = spawn("looker", cpu, new_domain(), look);
+            case.join(&[looker]);
+            case.expect_eq("what was left", SEEN.take(), LEFT.take());
+            case.domain_aware();
+            let looker = spawn_plain("thread", cpu, look);
+            case.join(&[looker]);
+            case.expect_eq("after the change", SEEN.take(), Some(initial()));
+        }
+    }
+}

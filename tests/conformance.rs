@@ -136,9 +136,7 @@ impl Scenario {
             }
             "save_all_on_cpu" => {
                 world.here.set(cpu()?);
-                world
-                    .pcu
-                    .save_all_on_cpu(&pcu9::kernel::IplPcu::raise(world));
+                world.pcu.save_all_on_cpu(&world.raise());
             }
             "valid_p" => return Ok(Some(world.lwp(lwp()?).pcu.valid_p(unit()?))),
             _ => return Err(line.error("no such operation")),

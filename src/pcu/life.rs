@@ -12,7 +12,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// The child must have its areas already, for every unit of which [`LwpPcu::valid_p`](super::LwpPcu::valid_p) holds for
     /// the parent.
     ///
-    /// Context: current LWP, below `IPL_PCU`; may wait for a cross-call. The child has never run.
+    /// Context: current LWP, below `IPL_PCU`; may wait for a cross-call. A child that has a state already loses it.
     ///
     /// # Errors
     ///
@@ -23,6 +23,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         parent: &mut Current<'_, K, N>,
         child: &mut Stopped<'_, K, N>,
     ) -> Result<(), NoAnswer> {
+        self.discard_all(child)?;
         self.units()
             .try_for_each(|unit| self.operate(parent, unit, Command::Copy(child.lwp())))
     }
@@ -42,7 +43,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         change_domain: impl FnOnce(),
     ) -> Result<(), NoAnswer> {
         self.discard_all(lwp)?;
-        let ipl = IplPcu::raise(lwp.kernel());
+        let ipl = IplPcu::up(lwp.kernel());
         change_domain();
         self.arrive(&ipl, lwp.lwp());
         Ok(())

@@ -210,7 +210,8 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         .bump();
         let serial = self.cpu.new_serial();
         self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
-        self.note_residue(unit.id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
+        self.cpu
+            .set_residue(unit.id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
         pcu.set_used(pcu.used() | unit.id.bit());
         pcu.forget_known_initial(unit.id);
         pcu.set_word(unit.id, Word::live(self.id, serial));
@@ -259,7 +260,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         // SAFETY: memory holds the newest state: it was saved a line above.
         if unsafe { (unit.is_initial)(owner) } {
             self.lwp_pcu(owner).set_known_initial(unit.id);
-            self.note_residue(unit.id, NO_DOMAIN);
+            self.cpu.set_residue(unit.id, NO_DOMAIN);
             self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
         } else {
             let serial = self.cpu.tag(unit.id).serial();
@@ -291,7 +292,9 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     /// May user mode of `domain` run over the registers as they are?
     pub(super) fn is_fit_for(&self, domain: Domain) -> bool {
         let summary = self.cpu.residue_summary();
-        summary == NO_DOMAIN || summary == domain.get()
+        summary == NO_DOMAIN
+            || summary == domain.get()
+            || self.pcu.leak_rule() != LeakRule::DomainAware
     }
 
     /// Loads the initial state into a unit that nobody owns live; clean links to it are broken.
@@ -305,7 +308,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         // SAFETY: at IPL_PCU, nobody's live state is in the registers, the gate is open.
         unsafe { (unit.state_wipe)() };
         self.forget_owner(unit);
-        self.note_residue(unit.id, NO_DOMAIN);
+        self.cpu.set_residue(unit.id, NO_DOMAIN);
     }
 
     /// Breaks the clean links to a unit that nobody owns live.
@@ -317,14 +320,6 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     pub(super) fn release(unit: &UnitOps<K::Lwp>, lwp: NonNull<K::Lwp>) {
         // SAFETY: the caller holds a token for `lwp`, or this CPU its live registers (P4).
         unsafe { (unit.state_release)(lwp) };
-    }
-
-    /// Notes whose bits the registers hold now.
-    fn note_residue(&self, unit: UnitId, domain: u64) {
-        self.cpu.set_residue(unit, domain);
-        if self.pcu.leak_rule() != LeakRule::DomainAware {
-            self.cpu.forget_residue_summary();
-        }
     }
 
     fn save(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {

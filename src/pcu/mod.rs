@@ -109,8 +109,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// # Panics
     ///
     /// If a unit stands in a slot that is not its [`PcuOps::ID`]. In a constant this is an error of compilation.
+    ///
+    /// # Safety
+    ///
+    /// The CPUs and LWPs of a kernel are given to one `Pcu` alone: another table would find owners whose units it does not have.
     #[doc(alias = "pcu_ops_md_defs")]
-    pub const fn new(units: [Option<UnitOps<K::Lwp>>; N]) -> Self {
+    pub const unsafe fn new(units: [Option<UnitOps<K::Lwp>>; N]) -> Self {
         let mut policies = [const { AtomicU8::new(Policy::Lazy.encode()) }; N];
         let mut untrappable = 0;
         let mut index = 0;

@@ -21,15 +21,15 @@ pub enum CoreDump {
     Yes,
 }
 
-/// The current LWP did not get the unit; the gate is closed, and nobody's state was lost.
+/// The current LWP did not get the unit; nobody's state was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The kernel's table has no such unit.
     NoSuchUnit(UnitId),
-    /// The CPU that holds the state does not answer.
+    /// The CPU that holds the state does not answer, or the caller's token does not let it be asked.
     NoAnswer(CpuId),
-    /// The unit did not load: no area, or a bad image. The registers were wiped.
+    /// The unit did not load: no area, or a bad image. Registers that were not the LWP's own were wiped.
     State(StateError),
 }
 
@@ -81,7 +81,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[doc(alias = "pcu_load")]
     pub fn load(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
         let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
-        let ipl = IplPcu::raise(lwp.kernel());
+        let ipl = IplPcu::up(lwp.kernel());
         self.local(&ipl).cpu.counters(slot.id).loads.bump();
         self.load_for(ipl, lwp, slot, Cause::Call)
     }
@@ -172,22 +172,23 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Replaces the state: throws the registers away, lets `write` fill the LWP's memory, and makes that the state. This is
     /// what sigreturn, setcontext and a debugger do. NetBSD: `pcu_discard(.., true)` and a store.
     ///
-    /// While `write` runs there is no state at all, so that no switch brings a half-written one in. The area must exist.
+    /// While `write` runs there is no state at all, so that no switch brings a half-written one in. The area must exist, and what
+    /// is written must be an image as the unit would save it.
     ///
     /// Context: as [`save`](Self::save); `write` may sleep and fault.
     ///
     /// # Errors
     ///
-    /// [`NoAnswer`] from the CPU that holds the registers; nothing was written.
-    pub fn replace(
+    /// That of `write`: then the LWP has no state. [`NoAnswer`] from the CPU that holds the registers: nothing was written.
+    pub fn replace<E: From<NoAnswer>>(
         &self,
         lwp: &mut impl Held<K, N>,
         unit: UnitId,
-        write: impl FnOnce(),
-    ) -> Result<(), NoAnswer> {
+        write: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         self.discard(lwp, unit, Validity::Invalid)?;
-        write();
-        self.discard(lwp, unit, Validity::Valid)
+        write()?;
+        Ok(self.discard(lwp, unit, Validity::Valid)?)
     }
 
     /// Throws the state of all units away: the LWP is as if it had never used one. NetBSD: `pcu_discard_all`.
@@ -201,7 +202,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     pub fn discard_all(&self, lwp: &mut impl Held<K, N>) -> Result<(), NoAnswer> {
         self.units()
             .try_for_each(|unit| self.operate(lwp, unit, Command::Discard(Validity::Invalid)))?;
-        let ipl = IplPcu::raise(lwp.kernel());
+        let ipl = IplPcu::up(lwp.kernel());
         let local = self.local(&ipl);
         let pcu = local.lwp_pcu(lwp.lwp());
         // A unit whose use does not trap may have been brought in again meanwhile.
@@ -237,7 +238,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ) -> Result<(), NoAnswer> {
         let kernel = lwp.kernel();
         loop {
-            let ipl = IplPcu::raise(kernel);
+            let ipl = IplPcu::up(kernel);
             let local = self.local(&ipl);
             let word = local.lwp_pcu(lwp.lwp()).word(unit.id);
             debug_assert!(
@@ -306,11 +307,15 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             let local = self.local(&ipl);
             match Self::load_here(&local, unit, lwp.lwp(), cause) {
                 Round::Done(result) => return result.map_err(LoadError::State),
+                Round::Fetch(holder) if !ipl.may_wait() => {
+                    local.cpu.counters(unit.id).failed.bump();
+                    return Err(LoadError::NoAnswer(holder));
+                }
                 Round::Fetch(holder) => {
                     let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
                     let answer = self.send(kernel, ipl, &request);
                     // The LWP may have migrated while it waited: everything is read anew.
-                    ipl = IplPcu::raise(kernel);
+                    ipl = IplPcu::up(kernel);
                     if let Err(error) = answer {
                         self.local(&ipl).cpu.counters(unit.id).failed.bump();
                         return Err(error.into());
@@ -330,7 +335,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         kernel.cross_call(ipl, request.holder, &|ipl| request.serve(ipl))?;
         let served = request.served.load(Ordering::Relaxed);
         if !served {
-            let ipl = IplPcu::raise(kernel);
+            let ipl = IplPcu::up(kernel);
             let local = self.local(&ipl);
             local.cpu.counters(request.unit.id).xcalls_raced.bump();
         }

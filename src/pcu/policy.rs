@@ -28,7 +28,8 @@ pub enum Policy {
     /// Linux's since 5.2: written through at switch-out, restored at switch-in unless the registers still equal memory.
     /// An LWP whose state is known to be the initial one is neither saved nor restored until it uses the unit again.
     Deferred,
-    /// Saved and restored at every switch; the registers of whoever is switched out are never taken to be its own.
+    /// Saved and restored at every switch, but for a state known to be the initial one; the registers that are left on a CPU are
+    /// never taken to be anybody's.
     Eager,
     /// Per LWP, by its use of the unit and its migrations so far (the module `adaptive`).
     Adaptive,
@@ -135,7 +136,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Gives an LWP a policy of its own, or takes it away. Units whose use does not trap keep their unit's policy where the
     /// LWP's needs traps.
     ///
-    /// What is live somewhere is given up first, so that no CPU has to be asked for it later.
+    /// What is live somewhere is given up then, so that no CPU has to be asked for it later.
     ///
     /// Context: the LWP's holder, below `IPL_PCU`; may wait for a cross-call.
     ///
@@ -148,7 +149,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         policy: Option<Policy>,
     ) -> Result<(), NoAnswer> {
         {
-            let ipl = IplPcu::raise(lwp.kernel());
+            let ipl = IplPcu::up(lwp.kernel());
             self.local(&ipl).lwp_pcu(lwp.lwp()).set_policy(policy);
         }
         self.save_all(lwp, super::CoreDump::Yes)
@@ -191,7 +192,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let mut result = Ok(());
         for cpu in cpus {
             let flush = &|ipl: &IplPcu<'_, K, N>| self.flush(ipl);
-            let answer = kernel.cross_call(IplPcu::raise(kernel), cpu, flush);
+            let answer = kernel.cross_call(IplPcu::up(kernel), cpu, flush);
             result = result.and(answer);
         }
         result

@@ -122,11 +122,6 @@ impl<L, const N: usize> CpuPcu<L, N> {
         self.set_residue_summary(summary);
     }
 
-    /// Tells the hit path that whoever comes may run over the registers as they are.
-    pub(super) fn forget_residue_summary(&self) {
-        self.set_residue_summary(NO_DOMAIN);
-    }
-
     fn set_residue_summary(&self, summary: u64) {
         self.residue_summary.store(summary, Ordering::Relaxed);
         let residue = if summary == NO_DOMAIN { 0 } else { RESIDUE };

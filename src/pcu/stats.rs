@@ -67,7 +67,7 @@ counters! {
     failed,
     /// States saved to memory.
     saves,
-    /// Switches away from an LWP with a state under a policy that saves, where memory was the newest already.
+    /// Switches away from an LWP that has used the unit, under a policy that saves, where nothing was live to be saved.
     elided_saves,
     /// Live states given up: written through, stolen, fetched, saved with release, discarded.
     releases,
@@ -75,7 +75,7 @@ counters! {
     discards,
     /// Registers wiped because another domain was about to run.
     wipes,
-    /// Cross-calls that this CPU asked another one for.
+    /// Cross-calls that this CPU asked another one for on behalf of an LWP's state.
     xcalls,
     /// Of these, the ones that came too late: the state had been given up meanwhile.
     xcalls_raced,

@@ -14,7 +14,9 @@ use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel};
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Takes note that the current LWP leaves this CPU: policies that write through, save here.
     ///
-    /// A kernel that leaves the call out brings cross-calls back, and corrupts nothing.
+    /// A kernel that leaves the call out brings cross-calls back, and corrupts nothing. After it a
+    /// [`switchpoint`](Self::switchpoint) must follow, also if the same LWP goes on after all: its registers may be clean, with
+    /// the gate open, and what it wrote would be lost.
     ///
     /// Context: the scheduler, at `IPL_PCU`, before the LWP can be picked elsewhere; does not wait, cannot fail.
     #[inline]
@@ -50,7 +52,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Makes sure that the current LWP may enter user mode: no other domain's registers are left (I5), and under `Deferred`
     /// and `Eager` its own are in place, so that their use does not trap.
     ///
-    /// Optional where every switch and exec calls its own hook: it only avoids traps then.
+    /// Optional where every unit's use traps and every switch and exec calls its own hook: it only avoids traps then. A unit
+    /// whose use does not trap needs it at every return to user mode, from interrupts too: whatever takes the registers of a
+    /// current LWP ([`save`](Self::save), [`discard`](Self::discard), a change of rules) is made good here.
     ///
     /// Context: the way to user mode, entered and left at `IPL_PCU`. With a token of [`IplPcu::raise`] or
     /// [`IplPcu::adopt`] it may go below and wait for a cross-call, so the caller's own checks come after it.
@@ -62,11 +66,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         loop {
             let local = self.local(&ipl);
             let pcu = local.lwp_pcu(lwp.lwp());
-            let missing = (pcu.used() | self.untrappable) & !local.cpu.enabled();
+            // An open gate that is not the LWP's own was left open over a kernel thread, which it was until now.
+            let mismatch = (pcu.used() | self.untrappable) ^ local.cpu.enabled();
             let is_fit = local
                 .domain(lwp.lwp())
                 .is_none_or(|domain| local.is_fit_for(domain));
-            if missing == 0 && is_fit {
+            if mismatch == 0 && is_fit {
                 return ipl;
             }
             match self.complete(&local, lwp.lwp()) {
@@ -75,7 +80,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                     let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
                     let answer = self.send(kernel, ipl, &request);
                     // The LWP may have migrated while it waited: everything is read anew.
-                    ipl = IplPcu::raise(kernel);
+                    ipl = IplPcu::up(kernel);
                     if answer.is_err() {
                         return ipl; // the trap asks again, and reports it
                     }
@@ -216,6 +221,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let domain = local.domain(lwp);
         let mut elsewhere = None;
         for unit in self.units() {
+            local.scrub(unit, domain);
+            if local.live_owner(unit.id) != Some(lwp) {
+                local.close(unit);
+            }
             let policy = self.policy_for(own, unit);
             let is_preloaded = matches!(policy, Policy::Deferred | Policy::Eager);
             match pcu.word(unit.id).live_cpu() {
@@ -226,10 +235,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                     Self::arrive_unit(local, unit, lwp, Some(Slice::Preload));
                 }
                 _ => {}
-            }
-            local.scrub(unit, domain);
-            if local.live_owner(unit.id) != Some(lwp) {
-                local.close(unit);
             }
         }
         elsewhere

@@ -104,7 +104,9 @@ pub unsafe trait PcuOps<L> {
     /// The unit's place in the kernel's table.
     const ID: UnitId;
 
-    /// Can a use of the disabled unit be detected at all? Policies that wait for a use need it.
+    /// Can a use of the disabled unit be detected at all? Policies that wait for a use need it. Without it the kernel must call
+    /// [`Pcu::switch_out`](super::Pcu::switch_out) at every switch and [`Pcu::before_user`](super::Pcu::before_user) at every
+    /// return to user mode, and a state that cannot be loaded (no area, a bad image) shows in the counters alone.
     const USE_TRAPS: bool = true;
 
     /// Saves this CPU's registers to the memory of `lwp`, whose they are. NetBSD: `pcu_state_save`.
@@ -119,7 +121,7 @@ pub unsafe trait PcuOps<L> {
     ///
     /// # Errors
     ///
-    /// [`StateError`]; the core then wipes the unit, and nobody owns it.
+    /// [`StateError`]; the core then wipes the unit, and nobody owns it, but after `PCU_REENABLE`, where the LWP keeps what it has.
     ///
     /// # Safety
     ///

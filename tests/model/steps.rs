@@ -1,6 +1,6 @@
 //! The random operations, and the preemption that comes between.
 
-use pcu9::kernel::{Held, IplPcu, NoAnswer};
+use pcu9::kernel::{Held, NoAnswer};
 use pcu9::pcu::{CoreDump, LeakRule, Policy, PolicyError, UnitId, Validity, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, value};
 
@@ -94,7 +94,7 @@ pub(crate) fn act(world: &World) {
         }
         17 => {
             world.here.set(cpu);
-            world.pcu.save_all_on_cpu(&IplPcu::raise(world));
+            world.pcu.save_all_on_cpu(&world.raise());
         }
         18 => fork(world, cpu, lwp),
         19 => exec(world, cpu, lwp),
@@ -148,6 +148,7 @@ fn replace_image(world: &World, lwp: usize, unit: UnitId, held: &mut impl Held<W
     let write = || {
         world.lwp(lwp).memory[unit.index()].set(image);
         expect(lwp, unit, image);
+        Ok::<(), NoAnswer>(())
     };
     if world.pcu.replace(held, unit, write).is_err() {
         // Nothing was written, or it was written and another CPU holds the registers: neither happens to a trapping unit.

@@ -1,6 +1,5 @@
 //! What may lie in the registers under whom, and what happens when a load fails.
 
-use pcu9::kernel::IplPcu;
 use pcu9::pcu::{LeakRule, LoadError, StateError, UnitStats};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
 
@@ -90,7 +89,7 @@ fn before_user_finds_a_domain_that_changed_without_a_switch() {
     write(&world, 0, 7);
     world.lwp(0).domain.set(world.new_domain());
     let mut current = world.current(0);
-    drop(world.pcu.before_user(IplPcu::raise(&*world), &mut current));
+    drop(world.pcu.before_user(world.raise(), &mut current));
     assert_eq!(world.cpus[0].registers[0].get(), INITIAL);
 }
 

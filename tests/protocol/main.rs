@@ -3,6 +3,7 @@
 //!
 //! Leak rule: each test names its own.
 
+mod edges;
 mod leaks;
 mod memory;
 mod policies;

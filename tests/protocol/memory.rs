@@ -1,6 +1,6 @@
 //! Save, discard, fork, exit: registers and memory.
 
-use pcu9::kernel::{IplPcu, NoAnswer};
+use pcu9::kernel::NoAnswer;
 use pcu9::pcu::{CoreDump, LeakRule, LoadError, Validity};
 use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, unit};
 
@@ -178,7 +178,7 @@ fn save_all_on_cpu_leaves_the_cpu_without_an_owner() {
     world.switch(0, Some(0));
     world.use_unit(0, FPU, 7).unwrap();
     world.use_unit(0, DSP, 70).unwrap();
-    world.pcu.save_all_on_cpu(&IplPcu::raise(&*world));
+    world.pcu.save_all_on_cpu(&world.raise());
     assert_eq!(count(&world, "save"), 2);
     for unit in [FPU, DSP] {
         assert_eq!(

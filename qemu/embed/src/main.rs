@@ -123,8 +123,8 @@ mod kernel {
 
     static IDT: [[AtomicU64; 2]; 32] = [const { [const { AtomicU64::new(0) }; 2] }; 32];
 
-    /// All gates are trap gates: interrupts stay on where they were on. With a second CPU, #NM would need an interrupt gate: the
-    /// LWP must not migrate before `Pcu::trap` looks.
+    /// All gates are trap gates: interrupts stay on where they were on. With preemption or a second CPU, #NM would need an
+    /// interrupt gate: nothing may come between the trap and `Pcu::trap`'s look.
     fn load_idt() {
         const PRESENT_TRAP_GATE_CS_8: u64 = 0x8f00 << 32 | 8 << 16;
         for (gate, stub) in IDT.iter().zip(&exception_stubs) {
@@ -267,7 +267,8 @@ mod kernel {
     const FPU: UnitId = <Fpu as PcuOps<Lwp>>::ID;
 
     static CPU: CpuPcu<Lwp, 1> = CpuPcu::new();
-    static PCU: Pcu<Hobby, 1> = Pcu::new([Some(UnitOps::of::<Fpu>())]);
+    // SAFETY: this kernel's only one.
+    static PCU: Pcu<Hobby, 1> = unsafe { Pcu::new([Some(UnitOps::of::<Fpu>())]) };
 
     // SAFETY:
     // P1 With interrupts off nothing else runs on the only CPU, and nobody switches inside a bracket: `hand_fpu_over`
@@ -341,11 +342,13 @@ mod kernel {
         PCU.switchpoint(&ipl, Some(&mut to));
     }
 
-    /// `#NM`. Interrupts are on, but there is no other CPU to migrate to.
+    /// `#NM`. Interrupts are on, but nobody preempts here.
     fn serve_fpu_trap(lwp: &Lwp) {
         // SAFETY: it is current, and where its own code uses the FPU no other token of it is in use.
         let mut token = unsafe { Current::new(&Hobby, lwp.into()) };
-        let result = PCU.trap(IplPcu::raise(&Hobby), &mut token, FPU);
+        // SAFETY: the only token here, and it goes into the call.
+        let ipl = unsafe { IplPcu::raise(&Hobby) };
+        let result = PCU.trap(ipl, &mut token, FPU);
         result.unwrap_or_else(|error| kill(lwp, &error));
     }
     // glue: end

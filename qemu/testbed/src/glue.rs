@@ -30,7 +30,8 @@ pub struct Testbed;
 /// The kernel that every token is branded with.
 pub static KERNEL: Testbed = Testbed;
 /// The units and their rules.
-pub static PCU: Pcu<Testbed, N_UNITS> = Pcu::new([Some(UnitOps::of::<WatchedFpu>())]);
+// SAFETY: this kernel's only one.
+pub static PCU: Pcu<Testbed, N_UNITS> = unsafe { Pcu::new([Some(UnitOps::of::<WatchedFpu>())]) };
 static CPU_PCU: [CpuPcu<Lwp, N_UNITS>; MAX_CPUS] = [const { CpuPcu::new() }; MAX_CPUS];
 
 /// A token for the LWP that executes the caller.

@@ -13,7 +13,8 @@ mod image;
 use core::ptr::NonNull;
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
-use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+use x86_64::registers::model_specific::{Efer, EferFlags};
+use x86_64::registers::xcontrol::XCr0;
 
 pub use self::detect::{FpuFeatures, InitError, SaveInstruction};
 
@@ -98,15 +99,23 @@ pub unsafe fn init_cpu() -> Result<(), InitError> {
     }
     // SAFETY: ring 0; CPUID shows each bit that is set.
     unsafe { Cr4::write(cr4) };
-    if features.xcr0() != 0 {
-        // SAFETY: OSXSAVE is set, and CPUID shows each of these components.
-        unsafe { XCr0::write(XCr0Flags::from_bits_truncate(features.xcr0())) };
-        features.check_area_bytes()?;
+    let efer = Efer::read();
+    if efer.contains(EferFlags::FAST_FXSAVE_FXRSTOR) {
+        // With this bit FXSAVE in ring 0 leaves XMM out. AMD APM, volume 2, "Fast FXSAVE/FXRSTOR".
+        // SAFETY: ring 0; nothing but FXSAVE and FXRSTOR depends on the bit.
+        unsafe { Efer::write(efer - EferFlags::FAST_FXSAVE_FXRSTOR) };
     }
-    load_initial();
+    let mut result = Ok(());
+    if features.xcr0() != 0 {
+        // SAFETY: OSXSAVE is set, and CPUID shows each of these components. Raw, so that nothing that a loader left stays.
+        unsafe { XCr0::write_raw(features.xcr0()) };
+        result = features.check_area_bytes();
+    }
+    // SAFETY: the gate is open, and nobody's state is in the registers yet.
+    unsafe { load_initial() };
     // SAFETY: ring 0, interrupts off.
     unsafe { instructions::stts() };
-    Ok(())
+    result
 }
 
 /// The unit. Its use is detected by `#NM` while `CR0.TS` is set.
@@ -120,10 +129,9 @@ unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
 
     unsafe fn state_save(lwp: NonNull<L>) {
         // SAFETY: `lwp` is valid, and the core works on its state alone.
-        let Ok(area) = (unsafe { L::area(lwp) }) else {
-            debug_assert!(false, "{lwp:?} owns the FPU and has lost its area");
-            return;
-        };
+        let area = unsafe { L::area(lwp) };
+        assert!(area.is_ok(), "{lwp:?} owns the FPU and has lost its area");
+        let Ok(area) = area else { return };
         let features = features();
         match features.save_instruction() {
             // SAFETY: the promises of `FpuArea`; the gate is open.
@@ -142,10 +150,12 @@ unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
         // SAFETY: `lwp` is valid, and the core works on its state alone.
         let area = unsafe { L::area(lwp) }.map_err(|Refused| StateError::Refused)?;
         if !flags.contains(PcuFlags::PCU_VALID) {
-            load_initial();
+            // SAFETY: as for the restore below.
+            unsafe { load_initial() };
             return Ok(());
         }
-        restore(area).map_err(|instructions::Faulted| StateError::BadImage)
+        // SAFETY: the gate is open, and nobody's live state is in the registers.
+        unsafe { restore(area) }.map_err(|instructions::Faulted| StateError::BadImage)
     }
 
     unsafe fn state_release(_: NonNull<L>) {}
@@ -169,7 +179,8 @@ unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
     }
 
     unsafe fn state_wipe() {
-        wipe();
+        // SAFETY: the same promises.
+        unsafe { wipe() };
     }
 
     unsafe fn state_copy(parent: NonNull<L>, child: NonNull<L>) {
@@ -195,7 +206,11 @@ unsafe impl<L: FpuArea> PcuOps<L> for Fpu {
 
 /// Leaves the initial state in all registers of the unit, by zeroing the vectors if nothing else is in use, which costs a
 /// fraction of a restore.
-fn wipe() {
+///
+/// # Safety
+///
+/// As [`restore`].
+unsafe fn wipe() {
     let features = features();
     if features.can_tell_use() && features.xcr0() & detect::AVX != 0 {
         // SAFETY: CPUID shows the instruction, and `init_cpu` has set OSXSAVE.
@@ -206,19 +221,30 @@ fn wipe() {
             return;
         }
     }
-    load_initial();
+    // SAFETY: the same promises.
+    unsafe { load_initial() };
 }
 
 /// Loads the initial image into all registers of the unit.
-fn load_initial() {
-    let result = restore(NonNull::from(&image::INITIAL_IMAGE).cast());
+///
+/// # Safety
+///
+/// As [`restore`].
+unsafe fn load_initial() {
+    // SAFETY: the same promises; the image is as long as a legacy area and a header.
+    let result = unsafe { restore(NonNull::from(&image::INITIAL_IMAGE).cast()) };
     debug_assert_eq!(result, Ok(()), "the processor refused the initial image");
 }
 
-fn restore(area: NonNull<u8>) -> Result<(), instructions::Faulted> {
+/// Loads an image of this machine's kind into all registers of the unit.
+///
+/// # Safety
+///
+/// The gate is open, and nobody's live state is in the registers.
+unsafe fn restore(area: NonNull<u8>) -> Result<(), instructions::Faulted> {
     let features = features();
     match features.save_instruction() {
-        // SAFETY: the gate is open and nobody's live state in the registers, as every caller's contract says.
+        // SAFETY: the same promises.
         SaveInstruction::Fxsave => unsafe { instructions::fxrstor(area) },
         // SAFETY: as above.
         SaveInstruction::Xsave | SaveInstruction::Xsaveopt => unsafe {

@@ -125,7 +125,8 @@ fn mxcsr_alone_makes_a_state_of_its_own() {
 #[test]
 fn a_good_image_is_no_fault() {
     let mut lwp = Lwp::boxed();
-    assert_eq!(restore(lwp.area()), Ok(()));
+    // SAFETY: user mode has no gate, and the image is the initial one.
+    assert_eq!(unsafe { restore(lwp.area()) }, Ok(()));
 }
 
 #[test]
@@ -140,7 +141,8 @@ fn only_the_restores_are_fixed_up() {
 /// Fills XMM3 or, with `x87`, an x87 register, wipes, and saves; in one block but for the wipe, which is called from it.
 fn wipe_after(x87: bool, to: &mut Lwp) {
     extern "C" fn call_wipe() {
-        wipe();
+        // SAFETY: user mode has no gate, and the test has saved nothing that it needs.
+        unsafe { wipe() };
     }
     let (to, mask) = (
         to.area().as_ptr(),

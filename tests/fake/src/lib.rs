@@ -124,7 +124,10 @@ impl World {
         Self::around(
             n_cpus,
             n_lwps,
-            Pcu::new(table).with_policy(policy).with_leak_rule(rule),
+            // SAFETY: the world has this one alone.
+            unsafe { Pcu::new(table) }
+                .with_policy(policy)
+                .with_leak_rule(rule),
         )
     }
 
@@ -139,7 +142,9 @@ impl World {
             Some(UnitOps::of::<Reg<1>>()),
             Some(UnitOps::of::<Reg<2, false>>()),
         ];
-        let mut world = Self::around(n_cpus, n_lwps, Pcu::new(table).with_leak_rule(rule));
+        // SAFETY: the world has this one alone.
+        let pcu = unsafe { Pcu::new(table) };
+        let mut world = Self::around(n_cpus, n_lwps, pcu.with_leak_rule(rule));
         world.has_untrappable_unit = true;
         world
     }
@@ -289,7 +294,7 @@ impl World {
     /// The running LWP `lwp` is about to return to user mode; it may migrate here.
     pub fn return_to_user(&self, lwp: usize) {
         let mut current = self.running(lwp);
-        drop(self.pcu.before_user(IplPcu::raise(self), &mut current));
+        drop(self.pcu.before_user(self.raise(), &mut current));
     }
 
     /// The current LWP of `cpu` uses a unit in user mode: traps until the gate is open where it runs, then writes.
@@ -324,7 +329,7 @@ impl World {
     /// If nobody runs there.
     pub fn trap(&self, cpu: usize, unit: UnitId) -> Result<(), LoadError> {
         let mut current = self.current(cpu);
-        self.pcu.trap(IplPcu::raise(self), &mut current, unit)
+        self.pcu.trap(self.raise(), &mut current, unit)
     }
 
     /// Is a use of the closed unit detected?
@@ -342,6 +347,12 @@ impl World {
             hook(self);
             self.on_lowering.set(Some(hook));
         }
+    }
+
+    /// Raises the executing CPU to `IPL_PCU`.
+    pub fn raise(&self) -> IplPcu<'_, Self, UNITS> {
+        // SAFETY: the tests drop such a token before they make another.
+        unsafe { IplPcu::raise(self) }
     }
 
     /// Is the executing CPU at `IPL_PCU`?

@@ -1,0 +1,181 @@
+//! Edges that a review found: each of these tests failed once, or kills a mutant that the others let live.
+
+use pcu9::kernel::IplPcu;
+use pcu9::pcu::{LeakRule, LoadError, Policy, WriteBackAtIdle};
+use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
+
+use super::{FPU, sum, write};
+
+#[test]
+fn fork_onto_an_lwp_that_owns_registers_makes_it_give_them_up() {
+    let world = World::new(2, 2, 1, TRUSTING);
+    world.switch(1, Some(1));
+    write(&world, 1, 9);
+    world.switch(1, None);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world
+        .pcu
+        .fork(&mut world.current(0), &mut world.stopped(1))
+        .unwrap();
+    assert_eq!(world.cpus[1].pcu.owner(FPU), None, "I3");
+    world.switch(1, Some(1));
+    assert_eq!(write(&world, 1, 8), 7);
+}
+
+#[test]
+fn a_kernel_thread_that_becomes_a_user_lwp_does_not_inherit_an_open_gate() {
+    let world = World::new(1, 2, 1, LeakRule::DomainAware);
+    world.lwp(1).domain.set(0);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    world.lwp(1).domain.set(world.lwp(0).domain.get());
+    world.return_to_user(1);
+    assert_eq!(write(&world, 0, 9), INITIAL);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
+#[test]
+fn a_cpu_that_missed_a_change_of_the_leak_rule_wipes_at_its_next_switch() {
+    let world = World::new(2, 4, 1, TRUSTING);
+    world.switch(1, Some(0));
+    write(&world, 1, 7);
+    world.switch(1, Some(1));
+    world.switch(0, Some(3));
+    world.deaf.set(2);
+    let all = [cpu_id(0), cpu_id(1)];
+    let rule = LeakRule::DomainAware;
+    assert!(
+        world
+            .pcu
+            .set_leak_rule(&mut world.current(0), all, rule)
+            .is_err()
+    );
+    world.switch(1, Some(2));
+    assert_eq!(world.cpus[1].registers[0].get(), INITIAL, "I5");
+}
+
+#[test]
+fn before_user_brings_a_state_in_that_it_had_to_wipe() {
+    let world = World::with_policy(1, 1, 1, LeakRule::DomainAware, Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.lwp(0).domain.set(world.new_domain());
+    world.return_to_user(0);
+    assert!(world.cpus[0].open[0].get());
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
+#[test]
+fn a_trap_whose_token_may_not_wait_is_an_error_and_no_dead_lock() {
+    let world = World::new(2, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    let outer = world.raise();
+    // SAFETY: `outer` keeps the level up.
+    let ipl = unsafe { IplPcu::assume(&*world) };
+    let result = world.pcu.trap(ipl, &mut world.current(1), FPU);
+    assert_eq!(result, Err(LoadError::NoAnswer(cpu_id(0))));
+    drop(outer);
+    assert_eq!(write(&world, 1, 8), 7);
+}
+
+#[test]
+fn memory_written_after_a_save_is_the_state_whatever_was_known_of_it() {
+    for before in [7, INITIAL] {
+        let world = World::with_policy(1, 1, 1, TRUSTING, Policy::Deferred);
+        world.switch(0, Some(0));
+        write(&world, 0, before);
+        world.switch(0, None);
+        world.pcu.save(&mut world.stopped(0), FPU).unwrap();
+        world.lwp(0).memory[0].set(70);
+        world.switch(0, Some(0));
+        assert_eq!(write(&world, 0, 8), 70);
+    }
+}
+
+#[test]
+fn save_all_on_cpu_breaks_clean_links_too() {
+    let world = World::with_policy(1, 1, 1, TRUSTING, Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.pcu.save_all_on_cpu(&world.raise());
+    world.cpus[0].registers[0].set(0xbad);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
+#[test]
+fn registers_that_were_saved_in_their_initial_state_need_no_wipe() {
+    let world = World::with_policy(1, 2, 1, LeakRule::DomainAware, Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, INITIAL);
+    world.switch(0, Some(1));
+    assert_eq!(sum(&world).wipes, 0);
+}
+
+#[test]
+fn a_write_back_at_idle_leaves_a_closed_gate_closed() {
+    let world = World::new(1, 2, 1, TRUSTING);
+    world.pcu.set_write_back_at_idle(WriteBackAtIdle::On);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    world.switch(0, None);
+    assert_eq!(sum(&world).saves, 1);
+    assert!(!world.cpus[0].open[0].get());
+}
+
+#[test]
+fn an_lwp_that_discarded_everything_is_not_looked_at_again() {
+    let world = World::with_policy(1, 1, 1, TRUSTING, Policy::Deferred);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.pcu.discard_all(&mut world.current(0)).unwrap();
+    world.switch(0, None);
+    assert_eq!(sum(&world).elided_saves, 0);
+}
+
+#[test]
+fn an_lwp_that_gets_its_own_policy_gives_up_what_it_has_elsewhere() {
+    let world = World::new(2, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    world
+        .pcu
+        .set_lwp_policy(&mut world.current(1), Some(Policy::Deferred))
+        .unwrap();
+    assert_eq!(world.lwp(0).pcu.live_cpu(FPU), None);
+    assert_eq!(write(&world, 1, 8), 7);
+}
+
+#[test]
+fn an_lwp_keeps_its_own_policy_when_it_uses_the_unit() {
+    let world = World::new(1, 1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    world
+        .pcu
+        .set_lwp_policy(&mut world.current(0), Some(Policy::Deferred))
+        .unwrap();
+    write(&world, 0, 7);
+    world.switch(0, None);
+    assert_eq!(sum(&world).saves, 1);
+}
+
+#[test]
+fn what_a_kernel_thread_left_is_wiped_before_any_user_runs() {
+    let world = World::new(1, 2, 1, LeakRule::DomainAware);
+    world.lwp(0).domain.set(0);
+    world.switch(0, Some(0));
+    world.pcu.load(&mut world.current(0), FPU).unwrap();
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    assert_eq!(world.cpus[0].registers[0].get(), INITIAL);
+}
