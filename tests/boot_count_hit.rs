@@ -37,6 +37,7 @@ mod kernel {
     const BOUND: u64 = 12;
 
     /// All hooks that a kernel must call at a switch.
+    #[expect(clippy::inline_always, reason = "they stand in the scheduler itself")]
     #[inline(always)]
     fn hooks(from: NonNull<Lwp>, to: NonNull<Lwp>) {
         // SAFETY: interrupts are off.

@@ -27,7 +27,7 @@ mod kernel {
     use alloc::vec::Vec;
     use core::ptr::NonNull;
 
-    use pcu9::kernel::Stopped;
+    use pcu9::kernel::{NoAnswer, Stopped};
     use pcu9::pcu::{CoreDump, UnitStats, Validity};
     use pcu9::x86_64::fpu::features;
     use pcu9_testbed::cpu;
@@ -215,6 +215,7 @@ mod kernel {
                 let lwp = current();
                 assert!(!lwp.pcu().valid_p(FPU), "there is no state meanwhile");
                 write_image(&lwp, &image);
+                Ok::<(), NoAnswer>(())
             };
             let answer = with_token(|token| PCU.replace(token, FPU, write));
             assert_eq!(answer, Ok(()));
@@ -250,8 +251,11 @@ mod kernel {
             });
             // SAFETY: it has not run, and starts below, when the token is gone.
             let mut token = unsafe { Stopped::new(&KERNEL, NonNull::from(&*lwp)) };
-            let answer = PCU.replace(&mut token, FPU, || write_image(&lwp, &image));
-            assert_eq!(answer, Ok(()));
+            let write = || {
+                write_image(&lwp, &image);
+                Ok::<(), NoAnswer>(())
+            };
+            assert_eq!(PCU.replace(&mut token, FPU, write), Ok(()));
             assert!(!is_task_switched(), "the own gate stays open");
             start(&lwp);
             pcu9_testbed::sched::join(&lwp);

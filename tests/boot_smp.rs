@@ -61,7 +61,9 @@ mod kernel {
 
     /// Runs `f` on CPU `cpu`, as `pcu9` does.
     fn ask(cpu: usize, f: &(dyn Fn(&IplPcu<'_, Testbed, N_UNITS>) + Sync)) -> Result<(), NoAnswer> {
-        KERNEL.cross_call(IplPcu::raise(&KERNEL), cpu_id(cpu), f)
+        // SAFETY: the only token here, and it goes into the call.
+        let ipl = unsafe { IplPcu::raise(&KERNEL) };
+        KERNEL.cross_call(ipl, cpu_id(cpu), f)
     }
 
     fn all_cpus_run_and_are_alike(case: &mut Case) {

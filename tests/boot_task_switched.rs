@@ -193,7 +193,8 @@ mod kernel {
 
     impl Mini {
         fn new(policy: Policy, rule: LeakRule) -> Self {
-            let units = Pcu::new([Some(UnitOps::of::<Watched>())]);
+            // SAFETY: this small kernel's only one.
+            let units = unsafe { Pcu::new([Some(UnitOps::of::<Watched>())]) };
             Self {
                 pcu: units.with_policy(policy).with_leak_rule(rule),
                 kernel: MiniKernel(CpuPcu::new()),
@@ -207,7 +208,8 @@ mod kernel {
         }
 
         fn switch(&self, from: Option<&Lwp>, to: Option<&Lwp>) {
-            let ipl = IplPcu::raise(&self.kernel);
+            // SAFETY: the only token here.
+            let ipl = unsafe { IplPcu::raise(&self.kernel) };
             if let Some(from) = from {
                 self.pcu.switch_out(&ipl, &mut self.token(from));
             }
@@ -279,7 +281,8 @@ mod kernel {
                     panic!("no trap comes while the gate is open")
                 }
                 Use | Compute => {
-                    let ipl = IplPcu::raise(&self.kernel);
+                    // SAFETY: the only token here, and it goes into the call.
+                    let ipl = unsafe { IplPcu::raise(&self.kernel) };
                     assert_eq!(self.pcu.trap(ipl, token, UNIT), Ok(()));
                     if let Compute = step {
                         Pattern::random(1).load();
@@ -289,7 +292,7 @@ mod kernel {
                 Save => assert_eq!(self.pcu.save(token, UNIT), Ok(())),
                 SaveAll => assert_eq!(self.pcu.save_all(token, CoreDump::No), Ok(())),
                 Discard => assert_eq!(self.pcu.discard(token, UNIT, Validity::Invalid), Ok(())),
-                SaveAllOnCpu => self.pcu.save_all_on_cpu(&IplPcu::raise(&self.kernel)),
+                SaveAllOnCpu => IplPcu::with(&self.kernel, |ipl| self.pcu.save_all_on_cpu(ipl)),
                 Exec => assert_eq!(self.pcu.exec(token, || ()), Ok(())),
                 Exit => assert_eq!(self.pcu.exit(self.token(lwp)), Ok(())),
             }

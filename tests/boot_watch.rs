@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(target_os = "none")]
+#[expect(clippy::cast_possible_truncation, reason = "a kernel for x86-64 alone")]
 mod kernel {
     extern crate alloc;
 

@@ -60,7 +60,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
         initrd: None,
         append: String::new(),
         model: &args.cpu,
-        cpus: args.cpus,
+        cpus: args.cpus.unwrap_or_else(|| kernel.default_cpus()),
         limit: Duration::from_secs(args.timeout),
     };
     show(&qemu, &machine, true)

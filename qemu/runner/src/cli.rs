@@ -127,9 +127,9 @@ pub(crate) struct BootArgs {
     /// The CPU's model, by QEMU's name
     #[arg(long, value_name = "MODEL", default_value = "max")]
     pub(crate) cpu: String,
-    /// How many CPUs the machine has, 1 to 8
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
-    pub(crate) cpus: u32,
+    /// How many CPUs the machine has, 1 to 8 [default: 4, and 1 for a kernel that is made for one CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(crate) cpus: Option<u32>,
     /// How long the guest may run
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,

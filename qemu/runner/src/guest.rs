@@ -38,6 +38,17 @@ impl Kernel {
         }
     }
 
+    /// Returns how many CPUs the kernel is made for.
+    pub(crate) fn default_cpus(&self) -> u32 {
+        let name = self.name();
+        // Under -icount the CPUs take turns, and one that waits keeps the others from running.
+        if *self == Self::Embed || counts_instructions(name) || name.ends_with("_one_cpu") {
+            1
+        } else {
+            4
+        }
+    }
+
     /// Adds to `cargo build` what builds this kernel.
     fn select(&self, build: &mut Command) {
         match self {

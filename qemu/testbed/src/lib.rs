@@ -1,4 +1,5 @@
 //! The testbed: a small SMP kernel for x86-64 that boots under QEMU and hosts `pcu9`.
+#![cfg(target_os = "none")]
 //!
 //! It is the reference for whoever puts `pcu9` into a kernel: all that concerns the crate is in one file, `glue.rs`, and
 //! what a kernel must have around it is here in the order in which it happens. It is a library, since the demo (the
@@ -16,7 +17,6 @@
 //! | tests that boot | [`testing`] |
 //!
 //! The package is empty for a host target, so that a whole workspace can be checked at once.
-#![cfg(target_os = "none")]
 #![no_std]
 #![expect(
     clippy::cast_possible_truncation,
