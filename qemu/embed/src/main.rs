@@ -4,8 +4,7 @@
 //! 2. *The glue*, between the marks `glue: begin` and `glue: end`: all that `pcu9` asks for. A test counts its lines.
 //! 3. What the LWPs do, and what must have happened when they have ended.
 //!
-//! The LWPs stand in for user processes, so each has a protection domain, though they run in ring 0 here. The leak
-//! rule is the default, `DomainAware`.
+//! The LWPs stand in for user processes, so each has a protection domain. The leak rule is the default, `DomainAware`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]
@@ -26,16 +25,15 @@ mod kernel {
 
     // glue: begin
     use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer};
-    use pcu9::pcu::{CpuPcu, LwpPcu, Pcu, PcuOps, UnitId, UnitOps, UnitStats, Validity};
-    use pcu9::x86_64::fpu::{self, Fpu, FpuArea, Refused};
+    use pcu9::pcu::{CpuPcu, LwpPcu, Pcu, UnitOps, UnitStats, Validity};
+    use pcu9::x86_64::fpu::{self, FPU, Fpu, FpuArea, Refused};
     // glue: end
 
     // ---- The kernel that you already have: boot ----
 
     global_asm!(include_str!("asm.s"), main = sym main, exception = sym exception);
 
-    // `asm.s` defines them. The last three touch their arguments and the FPU registers alone, which soft-float code does
-    // not use; they are the user code here: no word to the kernel, the first use traps.
+    // `asm.s` defines them. The last three touch their arguments and FPU registers alone: the user code, whose first use traps.
     unsafe extern "C" {
         safe static exception_stubs: [[u8; 16]; 32];
         fn switch_stack(save_rsp: *mut u64, load_rsp: u64);
@@ -123,8 +121,7 @@ mod kernel {
 
     static IDT: [[AtomicU64; 2]; 32] = [const { [const { AtomicU64::new(0) }; 2] }; 32];
 
-    /// All gates are trap gates: interrupts stay on where they were on. With preemption or a second CPU, #NM would need an
-    /// interrupt gate: nothing may come between the trap and `Pcu::trap`'s look.
+    /// All gates are trap gates. With preemption, #NM needs an interrupt gate: nothing may come before `Pcu::trap` looks.
     fn load_idt() {
         const PRESENT_TRAP_GATE_CS_8: u64 = 0x8f00 << 32 | 8 << 16;
         for (gate, stub) in IDT.iter().zip(&exception_stubs) {
@@ -264,7 +261,6 @@ mod kernel {
     struct Hobby;
 
     const CPU_0: CpuId = CpuId::new(0).unwrap();
-    const FPU: UnitId = <Fpu as PcuOps<Lwp>>::ID;
 
     static CPU: CpuPcu<Lwp, 1> = CpuPcu::new();
     // SAFETY: this kernel's only one.
@@ -342,7 +338,7 @@ mod kernel {
         PCU.switchpoint(&ipl, Some(&mut to));
     }
 
-    /// `#NM`. Interrupts are on, but nobody preempts here.
+    /// `#NM`; nobody preempts here.
     fn serve_fpu_trap(lwp: &Lwp) {
         // SAFETY: it is current, and where its own code uses the FPU no other token of it is in use.
         let mut token = unsafe { Current::new(&Hobby, lwp.into()) };
