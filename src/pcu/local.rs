@@ -24,7 +24,7 @@ pub(super) enum Command<L> {
     SaveRelease,
     /// Give the registers up unsaved; memory becomes the state, or there is none.
     Discard(Validity),
-    /// Bring memory up to date and copy it to the child, which has run nowhere yet.
+    /// Bring memory up to date and copy it to the child, whom the forker holds.
     Copy(NonNull<L>),
 }
 
@@ -330,14 +330,15 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     }
 
     fn copy(&self, unit: &UnitOps<K::Lwp>, parent: NonNull<K::Lwp>, child: NonNull<K::Lwp>) {
-        // SAFETY: memory holds the parent's newest state; the forker holds the child, which has not run.
+        // SAFETY: memory holds the parent's newest state; the forker holds the child, which is live nowhere.
         unsafe { (unit.state_copy)(parent, child) };
         let child = self.lwp_pcu(child);
         child.set_used(child.used() | unit.id.bit());
         child.set_word(unit.id, Word::nowhere(Validity::Valid));
     }
 
-    /// Gives up the live registers of `owner`: `word` is what it has from now on. From that store on another CPU may load the state or free the LWP.
+    /// Gives up the live registers of `owner`: `word` is what it has from now on. From that store on another CPU may load the
+    /// state or free the LWP.
     fn relinquish(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>, word: Word) {
         Self::release(unit, owner);
         self.cpu.set_owner(unit.id, None, Tag::NONE);
