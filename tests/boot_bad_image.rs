@@ -2,6 +2,7 @@
 //!
 //! XRSTOR refuses a bad header; on a model without XSAVE, and on the others too, an area that is not mapped faults. Leak rules:
 //! as each case says. Placement is by hand and the timer off, so the counters are compared exactly.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -40,12 +41,15 @@ mod kernel {
     };
 
     pcu9_testbed::boot_tests! {
-        an_area_that_is_not_mapped,
-        a_component_that_is_not_enabled,
-        a_compacted_image,
-        a_reserved_field,
-        a_bad_image_is_not_preloaded,
-        an_area_that_is_refused,
+        every_policy:
+            an_area_that_is_not_mapped,
+            a_component_that_is_not_enabled,
+            a_compacted_image,
+            a_reserved_field;
+        every_policy_and_rule:
+            an_area_that_is_refused;
+        own_policies:
+            a_bad_image_is_not_preloaded,
     }
 
     const BAD_IMAGE: Result<(), LoadError> = Err(LoadError::State(StateError::BadImage));

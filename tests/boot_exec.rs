@@ -1,6 +1,7 @@
 //! Exec and a new LWP start from the initial state, whoever computed on the CPU before.
 //!
 //! Each case runs under both leak rules, as the log says. Placement is by hand and the timer off.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -38,11 +39,12 @@ mod kernel {
     };
 
     pcu9_testbed::boot_tests! {
-        a_new_lwp_starts_from_the_initial_state,
-        exec_starts_from_the_initial_state,
-        exec_with_the_state_in_memory,
-        exec_with_the_state_on_another_cpu,
-        exec_without_a_state,
+        every_policy:
+            a_new_lwp_starts_from_the_initial_state,
+            exec_starts_from_the_initial_state,
+            exec_with_the_state_in_memory,
+            exec_with_the_state_on_another_cpu,
+            exec_without_a_state,
     }
 
     static QUIET: AtomicBool = AtomicBool::new(false);

@@ -2,6 +2,7 @@
 //!
 //! Leak rules: as each case says. Placement is by hand and the timer off, so the counters are compared exactly, but for the
 //! race, where the identities are checked.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -34,14 +35,18 @@ mod kernel {
     use pcu9_testbed::glue::{FPU, cpu_pcu};
     use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::Pattern;
-    use pcu9_testbed::testing::{Case, Counts, Turns, move_to, new_domain, prepare, spawn, start};
+    use pcu9_testbed::testing::{
+        Case, Counts, Turns, is_exact, move_to, new_domain, prepare, spawn, start,
+    };
 
     pcu9_testbed::boot_tests! {
-        nothing_is_saved_into_memory_that_is_used_again,
-        exit_while_another_waits_for_the_unit,
-        exit_with_the_registers_on_another_cpu,
-        exit_while_another_cpu_takes_the_registers,
-        many_end_with_live_registers,
+        every_policy:
+            nothing_is_saved_into_memory_that_is_used_again;
+        every_policy_and_rule:
+            exit_while_another_waits_for_the_unit,
+            exit_with_the_registers_on_another_cpu,
+            exit_while_another_cpu_takes_the_registers,
+            many_end_with_live_registers,
     }
 
     fn image(lwp: &Lwp) -> Vec<u8> {
@@ -153,10 +158,10 @@ mod kernel {
 
     /// CPU 1 throws the registers on CPU 0 away while another LWP takes them there.
     fn exit_while_another_cpu_takes_the_registers(case: &mut Case) {
-        const ROUNDS: u64 = 150;
+        let n_rounds = if is_exact() { 150 } else { 15 };
         case.trusting();
         let counts = Counts::begin();
-        for round in 0..ROUNDS {
+        for round in 0..n_rounds {
             let ready = Arc::new(Turns::new());
             let thiefs_ready = Arc::clone(&ready);
             let ends = spawn("ends", 0, new_domain(), move || {
@@ -181,15 +186,17 @@ mod kernel {
         }
         case.expect_identities(&counts);
         let counted = counts.so_far();
-        case.expect_eq("initial loads", counted.inits, 2 * ROUNDS);
-        case.expect_eq("restores", counted.restores, 0);
-        case.expect_eq(
-            "states given up, either saved or discarded",
-            counted.saves + counted.discards,
-            counted.releases,
-        );
+        case.expect_eq("initial loads", counted.inits, 2 * n_rounds);
+        if is_exact() {
+            case.expect_eq("restores", counted.restores, 0);
+            case.expect_eq(
+                "states given up, either saved or discarded",
+                counted.saves + counted.discards,
+                counted.releases,
+            );
+        }
         case.log(format_args!(
-            "{} of {ROUNDS} were asked for, of these {} too late",
+            "{} of {n_rounds} were asked for, of these {} too late",
             counted.xcalls, counted.xcalls_raced
         ));
     }

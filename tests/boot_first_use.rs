@@ -1,6 +1,7 @@
 //! The first use of the FPU traps, once and only once; who never uses it never traps.
 //!
 //! Leak rules: as each case says. Placement is by hand and the timer off, so the counters are compared exactly.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -30,17 +31,18 @@ mod kernel {
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::yield_now;
     use pcu9_testbed::testing::{
-        Case, Counts, is_task_switched, move_to, new_domain, spawn, spawn_plain,
+        Case, Counts, assert_gate_open, is_task_switched, move_to, new_domain, spawn, spawn_plain,
     };
 
     pcu9_testbed::boot_tests! {
-        the_first_use_traps_once,
-        the_first_use_of_a_new_lwp_traps_where_another_has_just_used,
-        no_trap_again_after_kernel_threads,
-        no_trap_again_after_an_lwp_that_uses_no_fpu,
-        an_integer_lwp_never_traps,
-        an_integer_lwp_beside_an_fpu_user_never_traps,
-        an_integer_lwp_beside_an_fpu_user_of_another_domain_never_traps,
+        every_policy_and_rule:
+            the_first_use_traps_once,
+            the_first_use_of_a_new_lwp_traps_where_another_has_just_used,
+            no_trap_again_after_kernel_threads,
+            no_trap_again_after_an_lwp_that_uses_no_fpu,
+            an_integer_lwp_never_traps,
+            an_integer_lwp_beside_an_fpu_user_never_traps,
+            an_integer_lwp_beside_an_fpu_user_of_another_domain_never_traps,
     }
 
     /// What one LWP does that uses the FPU on one CPU, is never disturbed, and ends.
@@ -67,7 +69,7 @@ mod kernel {
         pattern.load();
         for _ in 0..ROUNDS {
             yield_now();
-            assert!(!is_task_switched(), "the owner finds its gate open");
+            assert_gate_open("the owner comes back");
             assert_eq!(Pattern::store(), pattern);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Each case runs under both leak rules, as the log says. Placement is by hand and the timer off, so the counters are compared
 //! exactly.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -33,15 +34,17 @@ mod kernel {
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::{current, join};
     use pcu9_testbed::testing::{
-        Case, Counts, is_task_switched, move_to, new_domain, prepare, spawn, start,
+        Case, Counts, assert_gate_closed, is_exact, is_task_switched, move_to, new_domain, prepare,
+        spawn, start,
     };
 
     pcu9_testbed::boot_tests! {
-        parent_live_here,
-        parent_live_on_another_cpu,
-        parent_in_memory,
-        parent_without_a_state,
-        a_chain_of_children,
+        every_policy:
+            parent_live_here,
+            parent_live_on_another_cpu,
+            parent_in_memory,
+            parent_without_a_state,
+            a_chain_of_children,
     }
 
     const OLD: u64 = 1;
@@ -51,7 +54,7 @@ mod kernel {
     fn child_that_finds(cpu: usize, pattern: &Pattern) -> Arc<Lwp> {
         let pattern = *pattern;
         prepare("child", cpu, new_domain(), move || {
-            assert!(is_task_switched(), "the child's first use traps");
+            assert_gate_closed("the child's first use traps");
             assert_eq!(Pattern::store(), pattern, "the child's registers");
             Pattern::random(3).load();
         })
@@ -122,11 +125,10 @@ mod kernel {
             move_to(1);
             let child = child_that_finds(1, &Pattern::random(OLD));
             assert_eq!(fork(&child), Ok(()));
-            assert_eq!(cpu_pcu(0).owner(FPU), Some((&*current()).into()));
-            assert!(
-                is_task_switched(),
-                "the gate is closed where the state is not"
-            );
+            if is_exact() {
+                assert_eq!(cpu_pcu(0).owner(FPU), Some((&*current()).into()));
+            }
+            assert_gate_closed("the state is elsewhere");
             move_to(0);
             assert_eq!(Pattern::store(), Pattern::random(OLD));
             Pattern::random(NEW).load();
@@ -147,6 +149,7 @@ mod kernel {
             discards: 2,
             ..UnitStats::default()
         };
+        case.gives_up_by_hand(1);
         under_both_rules(case, 2, expected, || {
             Pattern::random(OLD).load();
             assert_eq!(with_token(|token| PCU.save(token, FPU)), Ok(()));

@@ -4,6 +4,7 @@
 //! Each case has a leaver, which computes, and a looker, which reads the registers past the gate in its first instructions.
 //! Under `DomainAware` it must find the initial state. Under `Trusting` the same look must find what was left, or the test
 //! would prove nothing.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -27,27 +28,29 @@ fn main() -> std::process::ExitCode {
 mod kernel {
     use core::sync::atomic::{AtomicBool, Ordering};
 
-    use pcu9::pcu::Validity;
+    use pcu9::pcu::{Policy, Validity};
     use pcu9_testbed::glue::{FPU, PCU, exec, fork, with_token};
     use pcu9_testbed::registers::{Pattern, YmmPattern};
     use pcu9_testbed::report::has_avx;
     use pcu9_testbed::sched::{join, yield_now};
     use pcu9_testbed::testing::{
-        Case, Counts, Slot, move_to, new_domain, past_the_gate, prepare, spawn, spawn_plain, start,
+        Case, Counts, Slot, move_to, new_domain, past_the_gate, policy, prepare, spawn,
+        spawn_plain, start,
     };
 
     pcu9_testbed::boot_tests! {
-        after_a_switch,
-        after_exit,
-        after_a_discard,
-        after_a_save,
-        after_kernel_threads,
-        after_a_migration_where_the_registers_stayed,
-        after_a_migration_where_the_registers_went,
-        after_exec,
-        in_a_child,
-        in_the_same_domain_nothing_is_wiped,
-        after_a_change_of_the_rule,
+        every_policy:
+            after_a_switch,
+            after_exit,
+            after_a_discard,
+            after_a_save,
+            after_kernel_threads,
+            after_a_migration_where_the_registers_stayed,
+            after_a_migration_where_the_registers_went,
+            after_exec,
+            in_a_child,
+            in_the_same_domain_nothing_is_wiped,
+            after_a_change_of_the_rule,
     }
 
     /// The whole register file.
@@ -99,6 +102,7 @@ mod kernel {
                 case.domain_aware();
             }
             move_to(0);
+            let counts = Counts::begin();
             LOOKED.store(false, Ordering::Release);
             let leaver = spawn("leaver", 0, new_domain(), leave);
             // The looker is woken when the leaver has gone: until then it does not run at all.
@@ -110,15 +114,16 @@ mod kernel {
             start(&looker);
             case.join(&[looker, leaver]);
             judge(case, is_trusting);
+            case.expect_identities(&counts);
         }
     }
 
     /// The leaver says that it has done its part: it ends, or only waits for the look.
     static HAS_LEFT: AtomicBool = AtomicBool::new(false);
 
-    fn judge(case: &mut Case, is_trusting: bool) {
+    fn judge(case: &mut Case, finds_it: bool) {
         let left = LEFT.take();
-        let expected = if is_trusting { left } else { Some(initial()) };
+        let expected = if finds_it { left } else { Some(initial()) };
         case.expect_eq("what the other domain finds", SEEN.take(), expected);
     }
 
@@ -213,6 +218,7 @@ mod kernel {
             } else {
                 case.domain_aware();
             }
+            let counts = Counts::begin();
             let lwp = spawn("execs", 0, new_domain(), || {
                 leave();
                 assert_eq!(exec(new_domain()), Ok(()));
@@ -220,6 +226,7 @@ mod kernel {
             });
             case.join(&[lwp]);
             judge(case, is_trusting);
+            case.expect_identities(&counts);
         }
     }
 
@@ -231,6 +238,7 @@ mod kernel {
             } else {
                 case.domain_aware();
             }
+            let counts = Counts::begin();
             let lwp = spawn("parent", 0, new_domain(), || {
                 let registers = compute();
                 LEFT.put(registers);
@@ -243,7 +251,10 @@ mod kernel {
                 join(&child);
             });
             case.join(&[lwp]);
-            judge(case, is_trusting);
+            // Policies that preload have brought in what it inherited before it looks.
+            let is_preloaded = matches!(policy(), Policy::Deferred | Policy::Eager);
+            judge(case, is_trusting || is_preloaded);
+            case.expect_identities(&counts);
         }
     }
 

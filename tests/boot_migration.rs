@@ -1,6 +1,7 @@
 //! Migration: a live state is fetched by one cross-call when it is used elsewhere, and by none when it is not.
 //!
 //! Leak rules: as each case says. Placement is by hand and the timer off, so the counters are compared exactly.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -40,17 +41,18 @@ mod kernel {
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::{current, yield_now};
     use pcu9_testbed::testing::{
-        Case, Counts, Turns, difference, is_task_switched, move_to, new_domain, poison_own_memory,
-        spawn, stats,
+        Case, Counts, Turns, assert_gate_closed, assert_gate_open, difference, is_exact,
+        is_task_switched, move_to, new_domain, poison_own_memory, spawn, stats,
     };
 
     pcu9_testbed::boot_tests! {
-        live_state_follows_by_one_cross_call,
-        there_and_back_unstolen_moves_nothing,
-        there_and_back_over_an_lwp_that_uses_no_fpu_moves_nothing,
-        a_state_stolen_meanwhile_is_in_memory,
-        a_state_wiped_meanwhile_is_in_memory,
-        a_round_trip_over_all_cpus_keeps_every_change,
+        every_policy_and_rule:
+            live_state_follows_by_one_cross_call,
+            there_and_back_unstolen_moves_nothing,
+            there_and_back_over_an_lwp_that_uses_no_fpu_moves_nothing,
+            a_state_stolen_meanwhile_is_in_memory,
+            a_state_wiped_meanwhile_is_in_memory,
+            a_round_trip_over_all_cpus_keeps_every_change,
     }
 
     /// One LWP that loads on CPU 0 and uses the state on CPU 1.
@@ -62,11 +64,10 @@ mod kernel {
             pattern.load();
             poison_own_memory();
             move_to(1);
-            assert!(
-                is_task_switched(),
-                "the gate is closed where the state is not"
-            );
-            assert_eq!(cpu_pcu(0).owner(FPU), Some((&*current()).into()));
+            if is_exact() {
+                assert_eq!(cpu_pcu(0).owner(FPU), Some((&*current()).into()));
+            }
+            assert_gate_closed("the state is elsewhere");
             assert_eq!(Pattern::store(), pattern);
             assert_eq!(cpu_pcu(0).owner(FPU), None);
             assert_eq!(cpu_pcu(1).owner(FPU), Some((&*current()).into()));
@@ -88,8 +89,10 @@ mod kernel {
             discards: 1,
             ..UnitStats::default()
         };
-        case.expect_eq("on CPU 0", difference(stats(0), before[0]), on_0);
-        case.expect_eq("on CPU 1", difference(stats(1), before[1]), on_1);
+        if is_exact() {
+            case.expect_eq("on CPU 0", difference(stats(0), before[0]), on_0);
+            case.expect_eq("on CPU 1", difference(stats(1), before[1]), on_1);
+        }
         let mut sum = on_0;
         sum += on_1;
         case.expect_counts(&counts, sum);
@@ -122,12 +125,9 @@ mod kernel {
             poison_own_memory();
             for _ in 0..20 {
                 move_to(1);
-                assert!(
-                    is_task_switched(),
-                    "the gate is closed where the state is not"
-                );
+                assert_gate_closed("the state is elsewhere");
                 move_to(0);
-                assert!(!is_task_switched(), "the gate is open for the owner");
+                assert_gate_open("the owner is back");
                 assert_eq!(Pattern::store(), pattern);
             }
         });

@@ -1,6 +1,7 @@
 //! A kernel on one CPU: the FPU is set up and its gate closed before any LWP runs, LWPs take turns, the timer preempts.
 //!
 //! Leak rules: as each case says; the first two look at the machine as it booted.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -39,10 +40,12 @@ mod kernel {
     use x86_64::registers::xcontrol::XCr0;
 
     pcu9_testbed::boot_tests! {
-        one_cpu_runs,
-        the_fpu_is_ready_and_its_gate_closed,
-        lwps_take_turns,
-        the_timer_preempts,
+        own_policies:
+            one_cpu_runs,
+            the_fpu_is_ready_and_its_gate_closed;
+        every_policy_and_rule:
+            lwps_take_turns,
+            the_timer_preempts,
     }
 
     fn one_cpu_runs(case: &mut Case) {
@@ -93,6 +96,7 @@ mod kernel {
     fn lwps_take_turns(case: &mut Case) {
         static DIGITS: AtomicU64 = AtomicU64::new(0);
         case.domain_aware();
+        DIGITS.store(0, Ordering::Relaxed);
         let counts = Counts::begin();
         let lwps = [1, 2, 3].map(|digit| {
             spawn_plain("digit", 0, move || {
@@ -115,6 +119,7 @@ mod kernel {
         let goes = Arc::clone(&go);
         let preemptions = || sched::counters(0).preemptions.load(Ordering::Relaxed);
         let before = preemptions();
+        let counts = Counts::begin();
         let was_on = sched::set_timer(true);
         case.expect("the timer was off", !was_on);
         let waits = spawn("waits", 0, new_domain(), move || {
@@ -131,5 +136,6 @@ mod kernel {
         });
         case.join(&[waits, acts]);
         case.expect("somebody was preempted", preemptions() > before);
+        case.expect_identities(&counts);
     }
 }

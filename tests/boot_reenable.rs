@@ -1,6 +1,7 @@
 //! A trap while the LWP owns the unit here re-enables it and never reloads: the registers may be newer than memory.
 //!
 //! In each case memory holds a wrong image meanwhile, so a reload would show. Leak rules and policies: as each case says.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -32,11 +33,13 @@ mod kernel {
     };
 
     pcu9_testbed::boot_tests! {
-        a_trap_of_the_owner_reenables,
-        a_trap_of_the_owner_after_a_switch_reenables,
-        a_load_of_the_owner_reenables,
-        a_saved_owner_that_keeps_its_registers_needs_no_trap,
-        what_is_no_unit_is_an_error,
+        every_policy_and_rule:
+            a_trap_of_the_owner_reenables,
+            a_load_of_the_owner_reenables,
+            a_saved_owner_that_keeps_its_registers_needs_no_trap,
+            what_is_no_unit_is_an_error;
+        own_policies:
+            a_trap_of_the_owner_after_a_switch_reenables,
     }
 
     const ROUNDS: u64 = 20;

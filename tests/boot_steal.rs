@@ -1,6 +1,7 @@
 //! Two CPUs steal from each other, 10,000 times each way: no value is ever lost, and nobody waits for ever.
 //!
 //! Leak rule: trusting, so that nothing is wiped between; what is left to its own course has its identities checked.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -28,14 +29,15 @@ mod kernel {
     use pcu9_testbed::cpu;
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::yield_now;
-    use pcu9_testbed::testing::{Case, Counts, move_to, new_domain, spawn, spawn_plain};
+    use pcu9_testbed::testing::{Case, Counts, is_exact, move_to, new_domain, spawn, spawn_plain};
 
     pcu9_testbed::boot_tests! {
-        one_lwp_fetches_its_state_from_the_other_cpu,
-        two_cpus_steal_from_each_other,
+        every_policy_and_rule:
+            one_lwp_fetches_its_state_from_the_other_cpu,
+            two_cpus_steal_from_each_other,
     }
 
-    /// Two LWPs that each move so often: as many steals each way.
+    /// Two LWPs that each move so often, under `Lazy`: as many steals each way.
     const EACH_WAY: u64 = 10_000;
 
     /// Moves to the other CPU each time, finds its registers, and changes them.
@@ -52,19 +54,19 @@ mod kernel {
 
     /// Each load finds its state live on the other CPU.
     fn one_lwp_fetches_its_state_from_the_other_cpu(case: &mut Case) {
-        const MOVES: u64 = 1_000;
+        let n_moves = if is_exact() { 1_000 } else { 50 };
         case.trusting();
         let counts = Counts::begin();
-        let lwp = spawn("bounces", 0, new_domain(), || bounce(1, MOVES));
+        let lwp = spawn("bounces", 0, new_domain(), move || bounce(1, n_moves));
         case.join(&[lwp]);
         let expected = UnitStats {
-            traps: 1 + MOVES,
+            traps: 1 + n_moves,
             inits: 1,
-            restores: MOVES,
-            saves: MOVES,
-            releases: 1 + MOVES,
+            restores: n_moves,
+            saves: n_moves,
+            releases: 1 + n_moves,
             discards: 1,
-            xcalls: MOVES,
+            xcalls: n_moves,
             ..UnitStats::default()
         };
         case.expect_counts(&counts, expected);
@@ -75,7 +77,9 @@ mod kernel {
     fn two_cpus_steal_from_each_other(case: &mut Case) {
         const PARTS: u64 = 4;
         static DONE: AtomicBool = AtomicBool::new(false);
+        let each_way = if is_exact() { EACH_WAY } else { EACH_WAY / 50 };
         case.trusting();
+        DONE.store(false, Ordering::Relaxed);
         let counts = Counts::begin();
         // With nothing to do a CPU would halt and be woken each time, which takes an emulator much longer.
         let busy = [0, 1].map(|cpu| {
@@ -89,7 +93,7 @@ mod kernel {
         for part in 0..PARTS {
             let lwps = [0, 1].map(|cpu| {
                 spawn("bounces", cpu, new_domain(), move || {
-                    bounce(2 * part + cpu as u64, EACH_WAY / PARTS);
+                    bounce(2 * part + cpu as u64, each_way / PARTS);
                 })
             });
             case.join(&lwps);
@@ -103,11 +107,11 @@ mod kernel {
             counted.xcalls, counted.xcalls_raced
         ));
         let expected = UnitStats {
-            traps: 2 * (PARTS + EACH_WAY),
+            traps: 2 * (PARTS + each_way),
             inits: 2 * PARTS,
-            restores: 2 * EACH_WAY,
-            saves: 2 * EACH_WAY,
-            releases: 2 * (PARTS + EACH_WAY),
+            restores: 2 * each_way,
+            saves: 2 * each_way,
+            releases: 2 * (PARTS + each_way),
             discards: 2 * PARTS,
             // Who comes first is not said here.
             xcalls: counted.xcalls,
@@ -115,6 +119,8 @@ mod kernel {
             ..UnitStats::default()
         };
         case.expect_counts(&counts, expected);
-        case.expect("some were fetched", counted.xcalls > counted.xcalls_raced);
+        if is_exact() {
+            case.expect("some were fetched", counted.xcalls > counted.xcalls_raced);
+        }
     }
 }

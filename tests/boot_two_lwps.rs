@@ -2,6 +2,7 @@
 //!
 //! Leak rules: each pair of patterns runs under both, as the log says. Placement is by hand and the timer off, so the counters
 //! are compared exactly. Where the model has no AVX the case `ymm_survives` is not run, and the log says so.
+//! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -36,23 +37,25 @@ mod kernel {
     use pcu9_testbed::registers::{Pattern, YmmPattern};
     use pcu9_testbed::report::has_avx;
     use pcu9_testbed::sched::yield_now;
-    use pcu9_testbed::testing::{Case, Counts, Entry, move_to, new_domain, run, spawn};
+    use pcu9_testbed::testing::{Case, Counts, Entry, Under, move_to, new_domain, run, spawn};
 
     pcu9_testbed::kernel_main!(begin);
 
     fn begin() {
-        let mut cases: Vec<Entry> = [
-            (
-                "random_patterns_survive",
-                random_patterns_survive as fn(&mut Case),
-            ),
-            ("zeros_survive", zeros_survive),
-            ("mxcsr_alone_survives", mxcsr_alone_survives),
-            ("changing_patterns_survive", changing_patterns_survive),
-        ]
-        .to_vec();
+        use Under::{EveryPolicy, EveryPolicyAndRule};
+        let mut cases: Vec<Entry> = Vec::new();
+        let mut add = |under, name, case| cases.push((name, case, under));
+        add(
+            EveryPolicy,
+            "random_patterns_survive",
+            random_patterns_survive,
+        );
+        add(EveryPolicy, "zeros_survive", zeros_survive);
+        add(EveryPolicy, "mxcsr_alone_survives", mxcsr_alone_survives);
+        let changing = changing_patterns_survive;
+        add(EveryPolicyAndRule, "changing_patterns_survive", changing);
         if has_avx() {
-            cases.push(("ymm_survives", ymm_survives));
+            add(EveryPolicy, "ymm_survives", ymm_survives);
         } else {
             line!("NOT RUN: ymm_survives, since this CPU model has no AVX");
         }

@@ -58,7 +58,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let machine = Machine {
         kernel: &image,
         initrd: None,
-        append: String::new(),
+        append: kernel_options(None, true),
         model: &args.cpu,
         cpus: args.cpus.unwrap_or_else(|| kernel.default_cpus()),
         limit: Duration::from_secs(args.timeout),
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let machine = Machine {
         kernel: &args.image,
         initrd: None,
-        append: case_option(&selection),
+        append: kernel_options(selection.for_guest(), true),
         model: "max",
         cpus,
         limit: LIMIT,
@@ -107,12 +107,13 @@ fn cpus(value: Option<&str>) -> Result<u32> {
     }
 }
 
-/// Returns the part of the kernel's command line that selects cases.
-fn case_option(selection: &Selection) -> String {
-    match selection.for_guest() {
-        Some(filter) => format!("case={filter}"),
-        None => String::new(),
-    }
+/// Returns the part of the kernel's command line that selects cases: those whose names contain `filter`, and under every policy
+/// the ones that run under every policy.
+fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
+    let mut options = Vec::new();
+    options.extend(every_policy.then(|| "policies=all".to_owned()));
+    options.extend(filter.map(|filter| format!("case={filter}")));
+    options.join(" ")
 }
 
 /// Boots the machine, prints every line of it, and judges it; `must_test` when it has to run cases.

@@ -2,16 +2,24 @@
 //!
 //! ```text
 //! #![cfg_attr(target_os = "none", no_std, no_main)]
-//! pcu9_testbed::boot_tests! { first_use_traps_once, integers_never_trap }
+//! pcu9_testbed::boot_tests! {
+//!     every_policy: first_use_traps_once, integers_never_trap;
+//!     own_policies: eager_saves_always,
+//! }
 //!
 //! fn first_use_traps_once(case: &mut Case) { .. }
 //! ```
 //!
 //! Each case is a function that gets a [`Case`]; it passes if it reported no failure. The cases run in order on the LWP
 //! `main`, a kernel thread without FPU state, with all CPUs up and the timer off. `case=TEXT` on the command line runs
-//! those whose names contain the text. The last line is `N passed, N failed`; a run without a case fails.
+//! those whose names contain the text. The last line is `N passed, N failed`; a run without a case fails, unless `case=` asked for
+//! others.
+//!
+//! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
+//! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
 mod looks;
+mod policies;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,6 +29,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pcu9::pcu::{AcceptLazyFp, LeakRule, UnitStats};
 
+use self::policies::{passes, rule_for};
 use crate::exit::{Outcome, exit};
 use crate::glue::{self, FPU, LwpFpu};
 use crate::lwp::{Lwp, Start};
@@ -30,12 +39,16 @@ pub use looks::{
     Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
     set_task_switched_by_hand,
 };
+pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]
 pub struct Case {
-    name: &'static str,
+    /// The policy's name is a part of it.
+    name: String,
     n_failures: u32,
+    /// How many states the LWPs give up by hand.
+    n_given_up: u64,
 }
 
 /// How long a wait may last: emulated CPUs share few real ones.
@@ -44,8 +57,8 @@ const LIMIT_MS: u64 = 60_000;
 /// LWPs of the running case that have not ended.
 static N_LIVE: AtomicU64 = AtomicU64::new(0);
 
-/// A case: its name and its function.
-pub type Entry = (&'static str, fn(&mut Case));
+/// A case: its name, its function, and how it is repeated.
+pub type Entry = (&'static str, fn(&mut Case), Under);
 
 impl Case {
     /// Prints a line for people.
@@ -92,16 +105,20 @@ impl Case {
             .all(|lwp| self.wait_until("an LWP ends", || lwp.has_ended()))
     }
 
-    /// Sets the leak rule "domain aware" and says so.
+    /// Sets the leak rule `DomainAware`, or in a repetition with the other rule that one, and says so.
     pub fn domain_aware(&self) {
-        self.log(format_args!("leak rule: domain aware"));
-        glue::set_leak_rule(LeakRule::DomainAware);
+        self.leak_rule(LeakRule::DomainAware);
     }
 
-    /// Sets the leak rule "trusting" and says so.
+    /// Sets the leak rule `Trusting`, or in a repetition with the other rule that one, and says so.
     pub fn trusting(&self) {
-        self.log(format_args!("leak rule: trusting"));
-        glue::set_leak_rule(LeakRule::Trusting(AcceptLazyFp));
+        self.leak_rule(LeakRule::Trusting(AcceptLazyFp));
+    }
+
+    fn leak_rule(&self, asked: LeakRule) {
+        let rule = rule_for(asked);
+        self.log(format_args!("{rule:?}, {:?}", policy()));
+        glue::set_leak_rule(rule);
     }
 }
 
@@ -133,18 +150,28 @@ fn wait_with(condition: impl Fn() -> bool, pause: impl Fn()) -> bool {
 pub fn run(cases: &[Entry]) -> ! {
     sched::set_timer(false);
     crate::report::boot();
-    let filter = crate::option("case").unwrap_or("");
+    let filter = crate::option("case");
     let (mut n_passed, mut n_failed) = (0, 0);
-    for &(name, f) in cases.iter().filter(|(name, _)| name.contains(filter)) {
+    for (pass, &(name, f, under)) in passes().flat_map(|p| cases.iter().map(move |c| (p, c))) {
+        let name = pass.full_name(name);
+        let rules = pass.rules(under);
+        if rules.is_empty() || !name.contains(filter.unwrap_or("")) {
+            continue;
+        }
         let mut case = Case {
             name,
             n_failures: 0,
+            n_given_up: 0,
         };
-        f(&mut case);
-        sched::set_timer(false);
-        let all_ended = case.wait_until("every LWP of the case ends", || {
-            N_LIVE.load(Ordering::Acquire) == 0
+        let all_ended = rules.iter().all(|&other_rule| {
+            pass.enter(other_rule);
+            f(&mut case);
+            sched::set_timer(false);
+            case.wait_until("every LWP of the case ends", || {
+                N_LIVE.load(Ordering::Acquire) == 0
+            })
         });
+        let name = &case.name;
         if case.n_failures == 0 {
             n_passed += 1;
             line!("test {name} ... ok");
@@ -158,7 +185,8 @@ pub fn run(cases: &[Entry]) -> ! {
         }
     }
     line!("{n_passed} passed, {n_failed} failed");
-    exit(if n_passed > 0 && n_failed == 0 {
+    let has_run = n_passed > 0 || filter.is_some();
+    exit(if has_run && n_failed == 0 {
         Outcome::Success
     } else {
         Outcome::Failure
@@ -323,13 +351,25 @@ pub fn names(lwps: &[Arc<Lwp>]) -> String {
         .join(", ")
 }
 
-/// Makes a boot test: a kernel that runs the functions named here, each a case.
+/// Makes a boot test: a kernel that runs the functions named here, each a case, in this order. Before them stands under which
+/// policies, as in [`Under`](crate::testing::Under): `every_policy_and_rule:`, `every_policy:` or `own_policies:`, which may be
+/// left out where it is so for all.
 #[macro_export]
 macro_rules! boot_tests {
     ($($case:ident),+ $(,)?) => {
+        $crate::boot_tests! { own_policies: $($case),+ }
+    };
+    ($($under:ident: $($case:ident),+ $(,)?);+) => {
         fn boot_test_main() {
-            $crate::testing::run(&[$((stringify!($case), $case as fn(&mut $crate::testing::Case))),+])
+            $crate::testing::run(&[$($((
+                stringify!($case),
+                $case as fn(&mut $crate::testing::Case),
+                $crate::boot_tests!(@ $under),
+            )),+),+])
         }
         $crate::kernel_main!(boot_test_main);
     };
+    (@ every_policy_and_rule) => { $crate::testing::Under::EveryPolicyAndRule };
+    (@ every_policy) => { $crate::testing::Under::EveryPolicy };
+    (@ own_policies) => { $crate::testing::Under::OwnPolicies };
 }

@@ -41,10 +41,12 @@ struct Launch<'a> {
 }
 
 /// Runs the boot test `name` as a test program: builds the kernel `tests/NAME.rs` (or the kernel `pcu9-embed`) for the
-/// guest, boots it once for each of `runs`, and prints a line for each case as libtest does.
+/// guest, boots it once for each of `runs`, and prints a line for each case as libtest does. On the first of `runs` the cases
+/// that can run under every policy do so, by the name `CASE/POLICY`.
 ///
 /// The arguments of libtest that select cases work: words, `--exact`, `--skip`, `--list`; others are passed over. A
-/// case's name is taken to stand in the test's file: a word that is not found there selects nothing and boots nothing.
+/// case's name is taken to stand in the test's file: a word that is not found there selects nothing and boots nothing. The
+/// word `/eager` selects what runs under that policy.
 pub fn boot_test(name: &str, runs: &[Run]) -> ExitCode {
     let selection = Selection::parse(env::args().skip(1));
     let source = place::checkout().join("tests").join(format!("{name}.rs"));
@@ -101,7 +103,7 @@ fn launch(
     if runs.is_empty() {
         launch.fail(name, vec!["the test names no machine to run on".into()]);
     } else if !wanted.is_empty() {
-        let done = provide().and_then(|(qemu, image)| launch.run_all(&qemu, &image, &wanted));
+        let done = provide().and_then(|(qemu, image)| launch.run_all(&qemu, &image, &wanted, runs));
         if let Err(error) = done {
             launch.fail(name, vec![format!("error: {error}")]);
         }
@@ -124,23 +126,22 @@ impl Launch<'_> {
         self.tally.failed.push((label.to_owned(), said));
     }
 
-    fn run_all(&mut self, qemu: &Qemu, image: &Path, runs: &[Run]) -> Result<()> {
-        for run in runs {
-            self.run(qemu, image, *run)?;
+    /// Boots the kernel on each machine of `wanted`. The other policies than `Lazy` are run through on the first machine of the
+    /// test's list alone, to save time.
+    fn run_all(&mut self, qemu: &Qemu, image: &Path, wanted: &[Run], runs: &[Run]) -> Result<()> {
+        for run in wanted {
+            self.run(qemu, image, *run, runs.first() == Some(run))?;
         }
         Ok(())
     }
 
     /// Boots the kernel once and takes in its cases.
-    fn run(&mut self, qemu: &Qemu, image: &Path, run: Run) -> Result<()> {
+    fn run(&mut self, qemu: &Qemu, image: &Path, run: Run, every_policy: bool) -> Result<()> {
         let machine_name = machine_name(run);
         // A word that is a part of the test's own name selects all its cases.
         let everything = self.selection.has(self.name, &machine_name);
-        let append = if everything {
-            String::new()
-        } else {
-            super::case_option(self.selection)
-        };
+        let filter = self.selection.for_guest().filter(|_| !everything);
+        let append = super::kernel_options(filter, every_policy);
         let machine = Machine {
             kernel: image,
             initrd: None,
@@ -267,6 +268,25 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn the_first_machine_runs_every_policy() {
+        let script = r#"case "$*" in
+            *policies=all*) echo 'test first/eager ... ok';;
+            *) echo 'test first ... ok';;
+            esac
+            echo '1 passed, 0 failed'; exit 33"#;
+        let (ok, text) = run(script, "");
+        assert!(ok, "{text}");
+        for line in [
+            "test boot_two::first/eager [qemu64/1] ... ok",
+            "test boot_two::first [max/4] ... ok",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let (ok, text) = run(script, "max/4");
+        assert!(ok && !text.contains("/eager"), "{text}");
     }
 
     #[test]

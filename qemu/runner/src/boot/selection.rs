@@ -74,6 +74,7 @@ impl Selection {
         let possible = |filter: &String| {
             let case = filter.rsplit("::").next().unwrap_or(filter);
             let case = case.split(" [").next().unwrap_or(case);
+            let case = without_policy(case);
             // The name before `::` is the test's, or a part of it.
             let test = filter.rsplit_once("::").map_or("", |(test, _)| test);
             let whole = format!("{name} [{machine}]");
@@ -91,6 +92,24 @@ impl Selection {
             }
             _ => None,
         }
+    }
+}
+
+/// What a kernel puts after a case's name when it repeats the case under a policy.
+const POLICIES: [&str; 6] = [
+    "lazy",
+    "deferred",
+    "eager",
+    "adaptive",
+    "adaptive_write_through",
+    "probe",
+];
+
+/// The part of a case's name that its test's file has.
+fn without_policy(case: &str) -> &str {
+    match case.split_once('/') {
+        Some((name, policy)) if POLICIES.iter().any(|known| known.starts_with(policy)) => name,
+        _ => case,
     }
 }
 
@@ -147,10 +166,19 @@ mod tests {
             "boot_fork::child",
             "max/4",
             "fork::child",
+            "boot_fork::child_has_registers/deferred",
+            "registers/adaptive_write",
+            "/eager",
         ] {
             assert!(parse(line).can_have("boot_fork", "max/4", source), "{line}");
         }
-        for line in ["conformance", "boot_exec::child", "--ignored"] {
+        for line in [
+            "conformance",
+            "boot_exec::child",
+            "child_has/max",
+            "max/1",
+            "--ignored",
+        ] {
             assert!(
                 !parse(line).can_have("boot_fork", "max/4", source),
                 "{line}"
@@ -162,6 +190,7 @@ mod tests {
     fn the_kernel_gets_the_cases_part() {
         assert_eq!(parse("boot_fork::child").for_guest(), Some("child"));
         assert_eq!(parse("child").for_guest(), Some("child"));
+        assert_eq!(parse("a::b/eager").for_guest(), Some("b/eager"));
         assert_eq!(parse("a b").for_guest(), None);
         assert_eq!(parse("").for_guest(), None);
     }
