@@ -265,11 +265,6 @@ pub fn move_to(cpu: usize) {
     );
 }
 
-/// Moves `lwp` to CPU `cpu`; it arrives at its next switch.
-pub fn move_lwp(lwp: &Lwp, cpu: usize) {
-    sched::set_pin(lwp, on(cpu));
-}
-
 /// The FPU's counters of CPU `cpu`.
 pub fn stats(cpu: usize) -> UnitStats {
     glue::cpu_pcu(cpu).stats(FPU)
