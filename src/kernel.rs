@@ -43,6 +43,8 @@ use crate::pcu::{CpuPcu, LwpPcu};
 ///   there, and what it wrote is visible to the caller. `Err` means that `f` has not run and never will. It publishes the
 ///   request at `IPL_PCU`, lowers the level, waits, and returns below `IPL_PCU`, so that two CPUs that ask each other
 ///   both serve. It does not change which LWP is current for the caller, though the LWP may have migrated meanwhile.
+/// - **P7** A CPU is not preempted, and does not sleep or switch otherwise, while it is in a kernel section
+///   ([`CpuPcu::in_section`]). No section is entered from an interrupt that `IPL_PCU` does not keep out (an NMI).
 pub unsafe trait Kernel<const N: usize>: Sized {
     /// The kernel's LWP. The crate only carries pointers to it, to hand them to the units.
     type Lwp;

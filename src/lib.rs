@@ -25,6 +25,7 @@
 //! | `l_pcu_cpu[]`, `l_pcu_valid` | [`pcu::LwpPcu`] |
 //! | `ci_pcu_curlwp[]` | [`pcu::CpuPcu::owner`] |
 //! | `splpcu` | [`kernel::IplPcu`] |
+//! | `fpu_kern_enter`, `fpu_kern_leave` | [`pcu::Pcu::section`] |
 
 #![no_std]
 #![cfg_attr(

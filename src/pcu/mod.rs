@@ -49,6 +49,7 @@ mod life;
 mod local;
 mod ops;
 mod policy;
+mod section;
 mod state;
 mod stats;
 mod switch;
@@ -61,6 +62,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 pub use self::ops::{CoreDump, LoadError};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
+pub use self::section::{Section, SectionError};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
 pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};

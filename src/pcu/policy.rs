@@ -198,13 +198,15 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         result
     }
 
-    /// Leaves this CPU's units with initial registers and closed gates.
+    /// Leaves this CPU's units with initial registers and closed gates, but those that a kernel section uses: its end does so.
     fn flush(&self, ipl: &IplPcu<'_, K, N>) {
         self.save_all_on_cpu(ipl);
         let local = self.local(ipl);
         for unit in self.units() {
-            local.wipe(unit);
-            local.close(unit);
+            if !local.cpu.tag(unit.id).is_section() {
+                local.wipe(unit);
+                local.close(unit);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct CpuPcu<L, const N: usize> {
     /// unit U is open, which shadows the hardware (`CR0.TS`) and is changed together with it. [`RESIDUE`]: the residue summary
     /// is not [`NO_DOMAIN`].
     attention: AtomicU64,
-    /// The depth of kernel sections; while it is not 0 no gate is closed.
+    /// How many kernel sections are under way here, of all units.
     section_depth: AtomicU32,
     /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
     residue_summary: AtomicU64,
@@ -80,6 +80,13 @@ impl<L, const N: usize> CpuPcu<L, N> {
     /// Is the gate of `unit` open on this CPU?
     pub fn is_enabled(&self, unit: UnitId) -> bool {
         self.enabled() & unit.bit() != 0
+    }
+
+    /// Is a kernel section under way on this CPU, so that it must not be preempted (P7)?
+    ///
+    /// Context: the CPU itself, in its scheduler or in the interrupt that would preempt.
+    pub fn in_section(&self) -> bool {
+        self.section_depth() != 0
     }
 
     /// What the unit's counters show; zeros for a unit that the table does not have.
@@ -152,6 +159,10 @@ impl<L, const N: usize> CpuPcu<L, N> {
 
     pub(super) fn section_depth(&self) -> u32 {
         self.section_depth.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_section_depth(&self, depth: u32) {
+        self.section_depth.store(depth, Ordering::Relaxed);
     }
 
     /// Gives a serial that this CPU never gave before.

@@ -75,6 +75,8 @@ counters! {
     discards,
     /// Registers wiped because another domain was about to run.
     wipes,
+    /// Kernel sections entered, nested ones too.
+    sections,
     /// Cross-calls that this CPU asked another one for on behalf of an LWP's state.
     xcalls,
     /// Of these, the ones that came too late: the state had been given up meanwhile.

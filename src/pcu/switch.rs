@@ -97,6 +97,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         // SAFETY: the caller has a token. Made anew here, it costs the hit path nothing.
         let ipl = unsafe { IplPcu::assume(kernel) };
         let local = &self.local(&ipl);
+        local.assert_no_section();
         let pcu = local.lwp_pcu(lwp);
         for unit in self.units_in(pcu.used()) {
             let policy = self.policy_for(pcu.policy(), unit);
@@ -143,6 +144,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// derives every gate.
     pub(super) fn arrive(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) {
         let local = &self.local(ipl);
+        local.assert_no_section();
         let pcu = local.lwp_pcu(lwp);
         let touched = pcu.used() | self.untrappable;
         match local.domain(lwp) {

@@ -113,7 +113,7 @@ pub unsafe trait PcuOps<L> {
     ///
     /// # Safety
     ///
-    /// This CPU holds the live registers of `lwp`, and the unit is enabled.
+    /// This CPU holds the live registers of `lwp`, or those of a kernel section whose slot `lwp` is; the unit is enabled.
     #[doc(alias = "pcu_state_save")]
     unsafe fn state_save(lwp: NonNull<L>);
 
@@ -125,8 +125,8 @@ pub unsafe trait PcuOps<L> {
     ///
     /// # Safety
     ///
-    /// `lwp` is current on this CPU, nobody's live state is in the registers but, with `PCU_REENABLE`, its own, and the
-    /// unit is enabled.
+    /// `lwp` is current on this CPU, or the slot of a kernel section; nobody's live state is in the registers but, with
+    /// `PCU_REENABLE`, its own; the unit is enabled.
     #[doc(alias = "pcu_state_load")]
     unsafe fn state_load(lwp: NonNull<L>, flags: LoadFlags) -> Result<(), StateError>;
 

@@ -140,6 +140,9 @@ impl Tag {
     /// The registers are nobody's: initial, or what is left of somebody.
     pub(super) const NONE: Self = Self(0);
 
+    /// A kernel section uses the registers.
+    pub(super) const SECTION: Self = Self(SECTION);
+
     /// The owner's live registers.
     pub(super) const fn live(serial: Serial) -> Self {
         Self(LIVE | (serial.0 << SERIAL_SHIFT))

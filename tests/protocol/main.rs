@@ -7,6 +7,7 @@ mod edges;
 mod leaks;
 mod memory;
 mod policies;
+mod sections;
 mod switching;
 
 use pcu9::pcu::{UnitId, UnitStats};

@@ -36,6 +36,8 @@ pub struct Lwp {
     pub refuses_area: Cell<bool>,
     /// The processor refuses what its memory holds.
     pub bad_image: Cell<bool>,
+    /// It never runs: kernel sections save the registers of others to its memory.
+    pub is_slot: Cell<bool>,
 }
 
 /// A CPU: its registers, and what the crate keeps for it.
@@ -185,6 +187,7 @@ impl World {
             memory: [const { Cell::new(INITIAL) }; UNITS],
             refuses_area: Cell::new(false),
             bad_image: Cell::new(false),
+            is_slot: Cell::new(false),
         })))
     }
 
@@ -256,6 +259,16 @@ impl World {
     /// If it runs nowhere.
     pub fn running(&self, lwp: usize) -> Current<'_, Self, UNITS> {
         self.current(self.cpu_of(lwp).expect("it runs"))
+    }
+
+    /// The token of an LWP that runs nowhere and never will, for a kernel section inside another one.
+    ///
+    /// # Panics
+    ///
+    /// If it runs.
+    pub fn slot(&self, lwp: usize) -> Stopped<'_, Self, UNITS> {
+        self.lwp(lwp).is_slot.set(true);
+        self.stopped(lwp)
     }
 
     /// The token of an LWP that runs nowhere.
