@@ -94,7 +94,7 @@ pub struct AcceptLazyFp;
 pub struct Pcu<K: Kernel<N>, const N: usize> {
     units: [Option<UnitOps<K::Lwp>>; N],
     policies: [AtomicU8; N],
-    /// Bit U: a use of unit U does not trap, so that its state is brought in at every switch.
+    /// Bit U: a use of unit U does not trap, so that a state is brought in at every switch, the initial one before user mode.
     untrappable: u32,
     leak_rule: AtomicU8,
     write_back_at_idle: AtomicBool,

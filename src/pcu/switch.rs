@@ -233,6 +233,11 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                 Some(holder) if holder != local.id && is_preloaded => {
                     elsewhere = Some((unit, holder));
                 }
+                // Not at the switch: an LWP in the kernel may be writing its next state into memory, which a save of the
+                // initial one would destroy.
+                None if !unit.use_traps && !has_contents(pcu, unit) => {
+                    preload(local, unit, lwp);
+                }
                 _ if is_preloaded && !local.cpu.is_enabled(unit.id) => {
                     Self::arrive_unit(local, unit, lwp, Some(Slice::Preload));
                 }
@@ -281,9 +286,13 @@ fn is_resident<K: Kernel<N>, const N: usize>(
 
 /// Is the state to be brought in without a use? One that is live elsewhere is not: a switch sends no cross-call.
 fn wants<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>, slice: Option<Slice>) -> bool {
-    let word = pcu.word(unit.id);
-    let has_contents = word.is_valid() && !pcu.is_known_initial(unit.id);
-    !word.is_live() && (!unit.use_traps || (has_contents && slice == Some(Slice::Preload)))
+    let is_wanted = !unit.use_traps || slice == Some(Slice::Preload);
+    is_wanted && has_contents(pcu, unit) && !pcu.word(unit.id).is_live()
+}
+
+/// Is there a state other than the initial one?
+fn has_contents<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>) -> bool {
+    pcu.word(unit.id).is_valid() && !pcu.is_known_initial(unit.id)
 }
 
 /// Brings the state in. A failure leaves the gate closed, and the trap reports it.

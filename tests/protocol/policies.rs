@@ -1,5 +1,6 @@
 //! What the policies besides Lazy move, and when; and how they are chosen.
 
+use pcu9::kernel::NoAnswer;
 use pcu9::pcu::{LeakRule, Policy, PolicyError, UnitStats, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id, unit};
 
@@ -236,4 +237,29 @@ fn a_cpu_that_goes_idle_may_write_back_and_keeps_the_link() {
         ..
     } = sum(&world);
     assert_eq!((elided_restores, restores, xcalls), (1, 1, 0));
+}
+
+/// A switch that brought the initial state in would save it again at the next one, over what is being written.
+#[test]
+fn an_image_that_is_written_with_sleeps_between_is_the_state_whether_its_use_traps_or_not() {
+    let world = World::with_untrappable_unit(1, 2, TRUSTING);
+    for unit in [unit(0), unit(2)] {
+        world.switch(0, Some(0));
+        world.return_to_user(0);
+        assert_eq!(world.use_unit(0, unit, 7), Ok(INITIAL));
+        let sleep = || {
+            world.switch(0, Some(1));
+            world.switch(0, Some(0));
+        };
+        let write = || {
+            sleep();
+            world.lwp(0).memory[unit.index()].set(70);
+            sleep();
+            Ok::<(), NoAnswer>(())
+        };
+        let mut current = world.current(0);
+        world.pcu.replace(&mut current, unit, write).unwrap();
+        world.return_to_user(0);
+        assert_eq!(world.use_unit(0, unit, 8), Ok(70));
+    }
 }
