@@ -146,6 +146,26 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         })
     }
 
+    /// Brings memory up to date for reading, and says whether it holds a state: with [`Validity::Invalid`] the LWP's state is the
+    /// initial one, whatever its memory holds. Registers and clean links stay as they are, so that looking costs the LWP nothing.
+    /// NetBSD: `pcu_save` serves for this too, and takes the registers.
+    ///
+    /// This is what a debugger, a signal frame and a core dump read by. Who writes memory next uses [`replace`](Self::replace).
+    ///
+    /// Context: as [`save`](Self::save). What a current LWP has in memory is old again with its next use.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] from the CPU that holds the registers; nothing has changed.
+    pub fn inspect(&self, lwp: &mut impl Held<K, N>, unit: UnitId) -> Result<Validity, NoAnswer> {
+        let Some(slot) = self.unit(unit) else {
+            return Ok(Validity::Invalid);
+        };
+        self.operate(lwp, slot, Command::Save)?;
+        let ipl = IplPcu::up(lwp.kernel());
+        Ok(self.local(&ipl).lwp_pcu(lwp.lwp()).word(unit).validity())
+    }
+
     /// Throws the registers away. With [`Validity::Valid`] memory is the state from now on; with [`Validity::Invalid`] the next
     /// use gives the initial state. NetBSD: `pcu_discard`.
     ///
@@ -203,11 +223,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.units()
             .try_for_each(|unit| self.operate(lwp, unit, Command::Discard(Validity::Invalid)))?;
         let ipl = IplPcu::up(lwp.kernel());
-        let local = self.local(&ipl);
-        let pcu = local.lwp_pcu(lwp.lwp());
-        // A unit whose use does not trap may have been brought in again meanwhile.
-        let in_use = self.units().filter(|unit| pcu.word(unit.id).is_valid());
-        pcu.set_used(in_use.fold(0, |used, unit| used | unit.id.bit()));
+        self.local(&ipl).lwp_pcu(lwp.lwp()).set_used(0);
         Ok(())
     }
 
@@ -228,16 +244,25 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Does `command` to the state of `lwp`, wherever it is.
     ///
     /// The request names the LWP: if a thief was faster, the holder finds another owner, which is success, since the thief
-    /// saved the state; the next round then finishes on memory. A round sees "not live" and finishes in one section (I6),
-    /// and only the LWP's holder, the caller, could make it live again (I2), so there are two rounds at most.
-    pub(super) fn operate(
+    /// saved the state; the next round then finishes on memory. A round sees "not live" and finishes in one section (I6). Nobody
+    /// makes a stopped LWP live again (I2), so it takes two rounds at most; a current one takes another round each time that a
+    /// thief was faster, and a policy brought the state in on a third CPU, which the LWP left without `switch_out`.
+    pub(super) fn operate<H: Held<K, N>>(
         &self,
-        lwp: &impl Held<K, N>,
+        lwp: &H,
         unit: &UnitOps<K::Lwp>,
         command: Command<K::Lwp>,
     ) -> Result<(), NoAnswer> {
         let kernel = lwp.kernel();
+        let mut rounds = 0;
         loop {
+            rounds += 1;
+            debug_assert!(
+                rounds <= if H::IS_CURRENT { 100 } else { 2 },
+                "unit {}: {:?}: round {rounds}",
+                unit.id.index(),
+                lwp.lwp()
+            );
             let ipl = IplPcu::up(kernel);
             let local = self.local(&ipl);
             let word = local.lwp_pcu(lwp.lwp()).word(unit.id);

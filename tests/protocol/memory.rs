@@ -1,7 +1,7 @@
 //! Save, discard, fork, exit: registers and memory.
 
 use pcu9::kernel::NoAnswer;
-use pcu9::pcu::{CoreDump, LeakRule, LoadError, Validity};
+use pcu9::pcu::{CoreDump, LeakRule, LoadError, Policy, Validity};
 use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, unit};
 
 use super::{DSP, FPU, count, write};
@@ -36,6 +36,52 @@ fn save_all_keeps_the_registers_unless_a_core_is_dumped() {
         .unwrap();
     assert_eq!(world.cpus[0].pcu.owner(FPU), None);
     assert!(!world.cpus[0].open[0].get());
+}
+
+#[test]
+fn inspect_brings_memory_up_to_date_and_takes_nothing_away() {
+    let world = World::with_policy(2, 2, 1, TRUSTING, Policy::Deferred);
+    world.switch(0, Some(0));
+    let look = || {
+        let state = world.pcu.inspect(&mut world.current(0), FPU);
+        (state, world.lwp(0).memory[0].get())
+    };
+    assert_eq!(look(), (Ok(Validity::Invalid), INITIAL));
+    write(&world, 0, 7);
+    assert_eq!(look(), (Ok(Validity::Valid), 7));
+    assert!(world.cpus[0].open[0].get(), "the registers stay");
+    write(&world, 0, 8);
+    world.switch(0, None);
+    // A debugger on another CPU: the clean link holds, so nothing is moved, neither for it nor for the LWP afterwards.
+    world.switch(1, Some(1));
+    let mut stopped = world.stopped(0);
+    assert_eq!(world.pcu.inspect(&mut stopped, FPU), Ok(Validity::Valid));
+    assert_eq!(world.lwp(0).memory[0].get(), 8);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 9), 8);
+    assert_eq!((count(&world, "xcall"), count(&world, "load")), (0, 1));
+}
+
+#[test]
+fn inspect_asks_the_cpu_that_holds_the_registers_and_leaves_them_there() {
+    let world = World::new(2, 2, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.here.set(1);
+    world.deaf.set(1);
+    let mut stopped = world.stopped(0);
+    let silent = NoAnswer(cpu_id(0));
+    assert_eq!(world.pcu.inspect(&mut stopped, FPU), Err(silent));
+    world.deaf.set(0);
+    assert_eq!(world.pcu.inspect(&mut stopped, FPU), Ok(Validity::Valid));
+    assert_eq!(world.lwp(0).memory[0].get(), 7);
+    assert_eq!(world.cpus[0].pcu.owner(FPU), Some(world.pointer(0)));
+    assert_eq!(
+        world.pcu.inspect(&mut stopped, DSP),
+        Ok(Validity::Invalid),
+        "an empty slot holds no state"
+    );
 }
 
 /// Before 2013 NetBSD's discard returned early when nothing was loaded, and the state came back later.
