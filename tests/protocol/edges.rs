@@ -4,7 +4,7 @@ use pcu9::kernel::IplPcu;
 use pcu9::pcu::{LeakRule, LoadError, Policy, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
 
-use super::{FPU, sum, write};
+use super::{DSP, FPU, sum, write};
 
 #[test]
 fn fork_onto_an_lwp_that_owns_registers_makes_it_give_them_up() {
@@ -178,4 +178,25 @@ fn what_a_kernel_thread_left_is_wiped_before_any_user_runs() {
     write(&world, 0, 7);
     world.switch(0, Some(1));
     assert_eq!(world.cpus[0].registers[0].get(), INITIAL);
+}
+
+#[test]
+fn one_domains_own_residue_does_not_hide_anothers() {
+    let world = World::new(2, 5, 2, TRUSTING);
+    world.lwp(2).domain.set(world.lwp(1).domain.get());
+    world.switch(1, Some(0));
+    write(&world, 1, 7);
+    world.switch(1, Some(1));
+    world.use_unit(1, DSP, 9).unwrap();
+    world.switch(1, Some(3));
+    world.switch(0, Some(4));
+    world.deaf.set(2);
+    let all = [cpu_id(0), cpu_id(1)];
+    let mut current = world.current(0);
+    let result = world
+        .pcu
+        .set_leak_rule(&mut current, all, LeakRule::DomainAware);
+    assert!(result.is_err());
+    world.switch(1, Some(2));
+    assert_eq!(world.cpus[1].registers[0].get(), INITIAL, "I5");
 }

@@ -151,3 +151,26 @@ fn a_refused_area_and_a_bad_image_are_errors_that_leak_nothing() {
     assert_eq!(write(&world, 0, 8), 7, "the saved state is still there");
     assert_eq!(sum(&world).failed, 2);
 }
+
+/// Whoever opened the gate keeps it: the owner's registers are still its own.
+#[test]
+fn a_failing_reenable_leaves_the_gate_as_it_was() {
+    let world = World::new(1, 2, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.lwp(0).fails_reenable.set(true);
+    let refused = Err(LoadError::State(StateError::Refused));
+    assert_eq!(world.pcu.load(&mut world.current(0), FPU), refused);
+    assert!(world.cpus[0].open[0].get(), "it was open");
+    world.pcu.save(&mut world.current(0), FPU).unwrap();
+    world.lwp(0).fails_reenable.set(false);
+    write(&world, 0, 8);
+    // Firmware closes the hardware's gate: the trap's shadow is closed then, and stays so.
+    world.cpus[0].open[0].set(false);
+    world.lwp(0).fails_reenable.set(true);
+    assert_eq!(world.trap(0, FPU), refused);
+    assert!(!world.cpus[0].open[0].get(), "it was closed");
+    world.lwp(0).fails_reenable.set(false);
+    assert_eq!(write(&world, 0, 9), 8, "the registers are still its own");
+    assert_eq!(sum(&world).failed, 2);
+}

@@ -2,7 +2,7 @@
 
 use pcu9::kernel::NoAnswer;
 use pcu9::pcu::{CoreDump, LeakRule, LoadError, Policy, Validity};
-use pcu9_fake::{INITIAL, TRUSTING, UNITS, World, cpu_id, unit};
+use pcu9_fake::{INITIAL, Memory, TRUSTING, UNITS, World, cpu_id, unit};
 
 use super::{DSP, FPU, count, write};
 
@@ -167,7 +167,7 @@ fn exit_gives_up_and_the_memory_may_be_reused() {
     world.pcu.exit(world.current(1)).unwrap();
     assert_eq!(world.cpus[0].pcu.owner(FPU), None, "the other CPU was told");
     world.switch(1, None);
-    world.replace(0);
+    world.replace(0, Memory::Reused);
     world.switch(0, Some(0));
     assert_eq!(write(&world, 0, 8), INITIAL);
 }
@@ -178,7 +178,8 @@ fn dropping_an_owner_panics() {
     let world = World::new(1, 1, 1, TRUSTING);
     world.switch(0, Some(0));
     write(&world, 0, 7);
-    world.replace(0);
+    world.switch(0, None);
+    world.replace(0, Memory::Reused);
 }
 
 #[test]

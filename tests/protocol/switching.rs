@@ -1,6 +1,6 @@
 //! Who owns the unit, and what moves when it is used elsewhere.
 
-use pcu9::pcu::{LeakRule, UnitStats};
+use pcu9::pcu::{LeakRule, Policy, UnitStats};
 use pcu9_fake::{INITIAL, TRUSTING, World};
 
 use super::{DSP, FPU, log, sum, write};
@@ -177,4 +177,43 @@ fn two_units_of_one_lwp_do_not_disturb_each_other() {
     assert_eq!(world.use_unit(1, DSP, 71), Ok(70));
     assert_eq!(world.cpus[0].pcu.owner(FPU), Some(world.pointer(0)));
     assert_eq!(world.use_unit(1, FPU, 8), Ok(7));
+}
+
+/// Each time that a request is published, a thief takes the state first, and the LWP's policy brings it in on a third CPU, which
+/// the LWP leaves without `switch_out`.
+#[test]
+fn a_save_finds_a_state_that_moves_on_three_times_while_it_is_asked_for() {
+    let world = World::with_policy(4, 2, 1, TRUSTING, Policy::Deferred);
+    world.switch(1, Some(0));
+    write(&world, 1, 7);
+    world.switch_without_switch_out(1, None);
+    world.switch(0, Some(0));
+    world.on_lowering(|world| {
+        let UnitStats {
+            xcalls,
+            xcalls_raced,
+            ..
+        } = sum(world);
+        if world.current_on(0) != Some(0) || xcalls > 3 || xcalls == xcalls_raced {
+            return;
+        }
+        let holder = world.lwp(0).pcu.live_cpu(FPU).unwrap().index();
+        world.switch_without_switch_out(0, None);
+        world.switch(holder, Some(1));
+        write(world, holder, 9);
+        world.switch(holder, None);
+        let next = holder % 3 + 1;
+        world.switch(next, Some(0));
+        world.switch_without_switch_out(next, None);
+        world.switch(0, Some(0));
+    });
+    world.pcu.save(&mut world.current(0), FPU).unwrap();
+    assert_eq!(world.lwp(0).memory[0].get(), 7);
+    assert_eq!(world.lwp(0).pcu.live_cpu(FPU), None);
+    let UnitStats {
+        xcalls,
+        xcalls_raced,
+        ..
+    } = sum(&world);
+    assert_eq!((xcalls, xcalls_raced), (4, 3));
 }

@@ -3,15 +3,19 @@
 //! "Running on CPU c" is a field of [`World`]. A cross-call is a function call on behalf of another CPU. Wherever the level is
 //! lowered, the test may preempt the running LWP, let others run, and bring it back on another CPU ([`World::on_lowering`]).
 
+mod graves;
 mod reg;
+mod seam;
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
+use std::thread;
 
-use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
+use pcu9::kernel::{CpuId, Current, IplPcu, Stopped};
 use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
 use static_assertions::assert_not_impl_any;
 
+pub use graves::Memory;
 pub use reg::{INITIAL, Reg, domain_of, value};
 
 /// Units in the table; a test may leave slots empty.
@@ -38,6 +42,12 @@ pub struct Lwp {
     pub bad_image: Cell<bool>,
     /// It never runs: kernel sections save the registers of others to its memory.
     pub is_slot: Cell<bool>,
+    /// The unit does not give it back registers that are its own.
+    pub fails_reenable: Cell<bool>,
+    /// It has exited: nobody may touch it any more.
+    is_dead: Cell<bool>,
+    /// Somebody keeps it from running, and made a token for it.
+    is_held: Cell<bool>,
 }
 
 /// A CPU: its registers, and what the crate keeps for it.
@@ -53,6 +63,9 @@ pub struct Cpu {
     pub current: Cell<Option<usize>>,
 }
 
+/// What is called at the end of a stretch at `IPL_PCU`, with the CPU that it ran on.
+pub type SectionHook = fn(&World, usize);
+
 /// The machine.
 #[derive(Debug)]
 pub struct World {
@@ -65,10 +78,12 @@ pub struct World {
     pub here: Cell<usize>,
     raised: Cell<bool>,
     next_domain: Cell<u64>,
-    has_untrappable_unit: bool,
+    untrappable: Option<UnitId>,
+    graves: RefCell<Vec<graves::Grave>>,
     /// Callbacks and cross-calls in the format of the conformance vectors.
     pub log: RefCell<Vec<String>>,
     on_lowering: Cell<Option<fn(&World)>>,
+    on_section_end: Cell<Option<SectionHook>>,
     /// CPUs that do not answer.
     pub deaf: Cell<u64>,
 }
@@ -139,15 +154,35 @@ impl World {
     ///
     /// As [`new`](Self::new).
     pub fn with_untrappable_unit(n_cpus: usize, n_lwps: usize, rule: LeakRule) -> Box<Self> {
-        let table = [
-            Some(UnitOps::of::<Reg<0>>()),
-            Some(UnitOps::of::<Reg<1>>()),
-            Some(UnitOps::of::<Reg<2, false>>()),
-        ];
+        Self::with_last_unit_untrappable(n_cpus, n_lwps, UNITS, rule)
+    }
+
+    /// The same with `n_units` units, of which a use of the last cannot be detected.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_last_unit_untrappable(
+        n_cpus: usize,
+        n_lwps: usize,
+        n_units: usize,
+        rule: LeakRule,
+    ) -> Box<Self> {
+        let first = Some(UnitOps::of::<Reg<0>>());
+        let table = match n_units {
+            1 => [Some(UnitOps::of::<Reg<0, false>>()), None, None],
+            2 => [first, Some(UnitOps::of::<Reg<1, false>>()), None],
+            UNITS => [
+                first,
+                Some(UnitOps::of::<Reg<1>>()),
+                Some(UnitOps::of::<Reg<2, false>>()),
+            ],
+            _ => panic!("a table of {n_units} units"),
+        };
         // SAFETY: the world has this one alone.
         let pcu = unsafe { Pcu::new(table) };
         let mut world = Self::around(n_cpus, n_lwps, pcu.with_leak_rule(rule));
-        world.has_untrappable_unit = true;
+        world.untrappable = u8::try_from(n_units - 1).ok().map(unit);
         world
     }
 
@@ -166,9 +201,11 @@ impl World {
             here: Cell::new(0),
             raised: Cell::new(false),
             next_domain: Cell::new(1),
-            has_untrappable_unit: false,
+            untrappable: None,
+            graves: RefCell::default(),
             log: RefCell::default(),
             on_lowering: Cell::new(None),
+            on_section_end: Cell::new(None),
             deaf: Cell::new(0),
         });
         reg::enter(&world);
@@ -180,7 +217,11 @@ impl World {
     }
 
     fn new_lwp(&self, number: usize) -> NonNull<Lwp> {
-        NonNull::from(Box::leak(Box::new(Lwp {
+        NonNull::from(Box::leak(Box::new(self.blank(number))))
+    }
+
+    fn blank(&self, number: usize) -> Lwp {
+        Lwp {
             number,
             pcu: LwpPcu::new(),
             domain: Cell::new(self.new_domain()),
@@ -188,7 +229,10 @@ impl World {
             refuses_area: Cell::new(false),
             bad_image: Cell::new(false),
             is_slot: Cell::new(false),
-        })))
+            fails_reenable: Cell::new(false),
+            is_dead: Cell::new(false),
+            is_held: Cell::new(false),
+        }
     }
 
     /// A domain that nobody had before.
@@ -212,15 +256,6 @@ impl World {
     pub fn lwp(&self, lwp: usize) -> &Lwp {
         // SAFETY: LWPs live until `free` or the end of the world, and are changed through cells alone.
         unsafe { self.pointer(lwp).as_ref() }
-    }
-
-    /// Frees an LWP that has exited and puts a new one in its place.
-    pub fn replace(&self, lwp: usize) {
-        let old = self.pointer(lwp);
-        let new = self.new_lwp(lwp);
-        self.lwps.borrow_mut()[lwp] = new;
-        // SAFETY: made by `Box::leak`; nobody has a reference over this call, and nobody finds it any more.
-        drop(unsafe { Box::from_raw(old.as_ptr()) });
     }
 
     /// The CPU that executes.
@@ -278,6 +313,7 @@ impl World {
     /// If it runs.
     pub fn stopped(&self, lwp: usize) -> Stopped<'_, Self, UNITS> {
         assert_eq!(self.cpu_of(lwp), None, "lwp {lwp} runs");
+        self.lwp(lwp).is_held.set(true);
         // SAFETY: it runs nowhere; tests use one token at a time.
         unsafe { Stopped::new(self, self.pointer(lwp)) }
     }
@@ -288,20 +324,39 @@ impl World {
     ///
     /// If it is called at `IPL_PCU`.
     pub fn switch(&self, cpu: usize, lwp: Option<usize>) {
+        self.switch_around(cpu, lwp, |ipl, leaves| self.pcu.switch_out(ipl, leaves));
+    }
+
+    /// The same in a kernel that leaves the hook at switch-out away.
+    ///
+    /// # Panics
+    ///
+    /// As [`switch`](Self::switch).
+    pub fn switch_without_switch_out(&self, cpu: usize, lwp: Option<usize>) {
+        self.switch_around(cpu, lwp, |_, _| ());
+    }
+
+    fn switch_around(
+        &self,
+        cpu: usize,
+        lwp: Option<usize>,
+        leave: impl FnOnce(&IplPcu<'_, Self, UNITS>, &mut Current<'_, Self, UNITS>),
+    ) {
         self.here.set(cpu);
         assert!(!self.raised.replace(true), "a switch inside a switch");
         // SAFETY: `raised` says so, and is cleared after the token's last use.
         let ipl = unsafe { IplPcu::assume(self) };
         if self.current_on(cpu).is_some() {
-            self.pcu.switch_out(&ipl, &mut self.current(cpu));
+            leave(&ipl, &mut self.current(cpu));
         }
         self.cpus[cpu].current.set(lwp);
-        if lwp.is_some() {
+        if let Some(lwp) = lwp {
+            self.lwp(lwp).is_held.set(false);
             self.pcu.switchpoint(&ipl, Some(&mut self.current(cpu)));
         } else {
             self.pcu.switchpoint(&ipl, None);
         }
-        self.raised.set(false);
+        self.section_ends();
     }
 
     /// The running LWP `lwp` is about to return to user mode; it may migrate here.
@@ -347,7 +402,7 @@ impl World {
 
     /// Is a use of the closed unit detected?
     pub fn traps(&self, unit: UnitId) -> bool {
-        !self.has_untrappable_unit || unit.index() != UNITS - 1
+        self.untrappable != Some(unit)
     }
 
     /// Calls `hook` at every lowering of the level, outside itself.
@@ -355,8 +410,21 @@ impl World {
         self.on_lowering.set(Some(hook));
     }
 
+    /// Calls `hook` at the end of every stretch at `IPL_PCU`, just before the level is lowered.
+    pub fn on_section_end(&self, hook: SectionHook) {
+        self.on_section_end.set(Some(hook));
+    }
+
+    fn section_ends(&self) {
+        // A test that has failed ends here: what it finds on its way out is no news.
+        if let (Some(hook), false) = (self.on_section_end.get(), thread::panicking()) {
+            hook(self, self.here.get());
+        }
+        self.raised.set(false);
+    }
+
     fn lowered(&self) {
-        if let Some(hook) = self.on_lowering.take() {
+        if let (Some(hook), false) = (self.on_lowering.take(), thread::panicking()) {
             hook(self);
             self.on_lowering.set(Some(hook));
         }
@@ -381,77 +449,7 @@ impl Drop for World {
             let lwp = unsafe { Box::from_raw(lwp.as_ptr()) };
             std::mem::forget(lwp.pcu);
         }
+        self.end_graves();
         reg::leave();
-    }
-}
-
-// SAFETY: P1: one thread plays all CPUs, and `raised` keeps the hook of `splx` out. P2, P3: the index of a vector. P4: a
-// field of a leaked box. P5: `new_domain` counts. P6: the call is made at once or refused, with the level lowered around it.
-unsafe impl Kernel<UNITS> for World {
-    type Lwp = Lwp;
-    type Saved = bool;
-
-    fn splraise(&self) -> bool {
-        self.raised.replace(true)
-    }
-
-    unsafe fn splx(&self, saved: bool) {
-        self.raised.set(saved);
-        if !saved {
-            self.lowered();
-        }
-    }
-
-    fn cpu_id(&self, _: &IplPcu<'_, Self, UNITS>) -> CpuId {
-        assert!(self.raised.get(), "cpu_id below IPL_PCU");
-        cpu_id(self.here.get())
-    }
-
-    fn cpu_pcu(&self, cpu: CpuId) -> &CpuPcu<Lwp, UNITS> {
-        &self.cpus[cpu.index()].pcu
-    }
-
-    unsafe fn lwp_pcu(&self, lwp: NonNull<Lwp>) -> NonNull<LwpPcu<UNITS>> {
-        // SAFETY: the caller promises a valid LWP.
-        let field = unsafe { &raw mut (*lwp.as_ptr()).pcu };
-        NonNull::new(field).unwrap()
-    }
-
-    unsafe fn domain(&self, lwp: NonNull<Lwp>) -> Option<Domain> {
-        // SAFETY: the caller promises a valid LWP.
-        Domain::new(unsafe { lwp.as_ref() }.domain.get())
-    }
-
-    fn cross_call(
-        &self,
-        ipl: IplPcu<'_, Self, UNITS>,
-        cpu: CpuId,
-        f: CrossCall<'_, Self, UNITS>,
-    ) -> Result<(), NoAnswer> {
-        assert!(self.raised.get(), "published below IPL_PCU");
-        if cpu.index() == self.here.get() {
-            f(&ipl);
-            return Ok(());
-        }
-        self.log
-            .borrow_mut()
-            .push(format!("xcall from={} to={}", self.here.get(), cpu.index()));
-        drop(ipl);
-        assert!(
-            !self.raised.get(),
-            "a cross-call by a caller that was raised already"
-        );
-        if self.deaf.get() & (1 << cpu.index()) != 0 {
-            return Err(NoAnswer(cpu));
-        }
-        // The lowering may have moved the caller; the request is served wherever it was sent.
-        let caller = self.here.replace(cpu.index());
-        self.raised.set(true);
-        // SAFETY: `raised` says so, and is cleared after the token's last use.
-        f(&unsafe { IplPcu::assume(self) });
-        self.raised.set(false);
-        self.here.set(caller);
-        self.lowered();
-        Ok(())
     }
 }

@@ -69,6 +69,7 @@ impl<const U: u8, const TRAPS: bool> Reg<U, TRAPS> {
         // SAFETY: the core calls with a valid LWP.
         let number = unsafe { lwp.as_ref() }.number;
         with_world(|world| {
+            world.assert_may_touch(lwp);
             let cpu = world.here.get();
             let line = format!("{callback} unit={U} lwp={number} cpu={cpu}{suffix}");
             world.log.borrow_mut().push(line);
@@ -103,6 +104,9 @@ unsafe impl<const U: u8, const TRAPS: bool> PcuOps<Lwp> for Reg<U, TRAPS> {
                 "loaded for another than curlwp"
             );
             if flags.contains(PcuFlags::PCU_REENABLE) {
+                if lwp.fails_reenable.get() {
+                    return Err(StateError::Refused);
+                }
                 return Ok(());
             }
             if lwp.refuses_area.get() {
@@ -148,6 +152,7 @@ unsafe impl<const U: u8, const TRAPS: bool> PcuOps<Lwp> for Reg<U, TRAPS> {
     }
 
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
+        with_world(|world| [parent, child].map(|lwp| world.assert_may_touch(lwp)));
         // SAFETY: the core calls with a valid LWP.
         let parent = unsafe { parent.as_ref() };
         // SAFETY: as above.
@@ -156,6 +161,7 @@ unsafe impl<const U: u8, const TRAPS: bool> PcuOps<Lwp> for Reg<U, TRAPS> {
     }
 
     unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
+        with_world(|world| world.assert_may_touch(lwp));
         // SAFETY: the core calls with a valid LWP.
         Self::memory(unsafe { lwp.as_ref() }).get() == INITIAL
     }

@@ -1,0 +1,117 @@
+//! Fork, exec, exit, and the memory that LWPs leave.
+
+use pcu9::kernel::Current;
+use pcu9_fake::{INITIAL, Memory, UNITS, World};
+
+use super::case::{ChildDomain, Fate, Hook};
+use super::held::discard_all;
+use super::invariants::newest;
+use super::operations::assert_silent;
+use super::run::{run, switch, units};
+
+pub(crate) fn fork(
+    world: &World,
+    cpu: usize,
+    parent: usize,
+    child: usize,
+    memory: Option<Memory>,
+    domain: ChildDomain,
+    fate: Fate,
+) {
+    world.here.set(cpu);
+    if memory.is_some_and(|memory| !bury(world, child, memory)) {
+        return;
+    }
+    if memory.is_some() && domain == ChildDomain::Parents {
+        let parents = world.lwp(parent).domain.get();
+        world.lwp(child).domain.set(parents);
+    }
+    let childs = world.lwp(child).domain.get();
+    let states: Vec<_> = units()
+        .map(|unit| run(|run| run.oracle.state(parent, unit)))
+        .collect();
+    for (unit, state) in units().zip(&states) {
+        run(|run| {
+            run.oracle.may_have(child, unit, INITIAL);
+            run.oracle.may_have(child, unit, *state);
+            run.add_viewer(*state, childs);
+        });
+    }
+    let result = world
+        .pcu
+        .fork(&mut world.running(parent), &mut world.stopped(child));
+    if let Err(error) = result {
+        assert_silent(world, error);
+    }
+    for (unit, state) in units().zip(states) {
+        let inherited = newest(world, child, unit);
+        run(|run| {
+            if result.is_ok() {
+                run.oracle.has(child, unit, state);
+            }
+            run.oracle.reads(child, unit, inherited);
+        });
+    }
+    if result.is_err() || fate == Fate::NeverRuns {
+        let is_buried = bury(world, child, memory.unwrap_or(Memory::Reused));
+        let has_run = memory.is_none();
+        assert!(
+            is_buried || has_run,
+            "a child that never ran is live nowhere"
+        );
+    }
+}
+
+/// Ends a held LWP and reuses its number and, perhaps, its memory; says whether that could be done.
+fn bury(world: &World, lwp: usize, memory: Memory) -> bool {
+    let mut result = Ok(());
+    discard_all(world, lwp, |world| {
+        result = world.pcu.discard_all(&mut world.stopped(lwp));
+        result
+    });
+    if result.is_ok() {
+        succeed(world, lwp, memory);
+    }
+    result.is_ok()
+}
+
+/// A new LWP takes the place of one that has ended. Kernel threads are followed by kernel threads.
+fn succeed(world: &World, lwp: usize, memory: Memory) {
+    let is_kernel_thread = world.lwp(lwp).domain.get() == 0;
+    world.replace(lwp, memory);
+    if is_kernel_thread {
+        world.lwp(lwp).domain.set(0);
+    }
+    run(|run| run.seen.forget(world, lwp));
+}
+
+/// Kernel threads become processes by it.
+pub(crate) fn exec(world: &World, cpu: usize, lwp: usize) {
+    let change_domain = || {
+        world.lwp(lwp).domain.set(world.new_domain());
+        // Its areas are part of what it had.
+        world
+            .lwp(lwp)
+            .memory
+            .iter()
+            .for_each(|memory| memory.set(INITIAL));
+    };
+    let mut current = world.current(cpu);
+    discard_all(world, lwp, |world| {
+        world.pcu.exec(&mut current, change_domain)
+    });
+}
+
+pub(crate) fn exit(world: &World, cpu: usize, lwp: usize, memory: Memory) {
+    let current: Current<'_, World, UNITS> = world.current(cpu);
+    let mut result = Ok(());
+    discard_all(world, lwp, |world| {
+        result = world.pcu.exit(current);
+        result
+    });
+    if result.is_ok() {
+        let cpu = world.cpu_of(lwp).expect("it goes on somewhere");
+        switch(world, cpu, None, Hook::Called);
+        succeed(world, lwp, memory);
+    }
+}
