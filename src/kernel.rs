@@ -309,8 +309,9 @@ impl<'k, K: Kernel<N>, const N: usize> Current<'k, K, N> {
     /// # Safety
     ///
     /// `lwp` is current on this CPU, or (in the scheduler, at `IPL_PCU`) becomes so or ceases to be so by this very
-    /// switch, whenever the token is used; P4 holds for it; no method of [`Pcu`](crate::pcu::Pcu) is under way with another
-    /// token for it. A token that is merely in scope while a trap or the scheduler makes its own does no harm.
+    /// switch, whenever the token is used; whatever it did on another CPU happened before; P4 holds for it; no method of
+    /// [`Pcu`](crate::pcu::Pcu) is under way with another token for it. A token that is merely in scope while a trap or the
+    /// scheduler makes its own does no harm.
     pub unsafe fn new(kernel: &'k K, lwp: NonNull<K::Lwp>) -> Self {
         Self {
             kernel,

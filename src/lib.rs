@@ -41,5 +41,6 @@
 
 pub mod kernel;
 pub mod pcu;
+mod shared;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;

@@ -42,7 +42,8 @@
 //! - **I7** A clean owner entry is an identity, never dereferenced. Nothing touches an LWP after its final location store
 //!   (so the function that makes it takes a raw pointer).
 //!
-//! The word is stored Release when a holder gives up and loaded Acquire before a load.
+//! The word is stored Release when a holder gives up and loaded Acquire before a load; the LWP's own stores are ordered by the
+//! kernel, which hands the LWP from CPU to CPU. `tests/loom` fails where either is weaker.
 
 mod adaptive;
 mod life;

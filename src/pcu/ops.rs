@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::Pcu;
 use super::local::{Command, Local};
@@ -10,6 +10,7 @@ use super::state::LwpPcu;
 use super::unit::{StateError, UnitId, UnitOps};
 use super::word::Validity;
 use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
+use crate::shared;
 
 /// Is the LWP being dumped? Then [`Pcu::save_all`] gives the registers up too, so that the dumper finds everything in
 /// memory. NetBSD: the flag `LW_WCORE`.
@@ -316,7 +317,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             holder,
             owner,
             command,
-            served: AtomicBool::new(false),
+            served: shared::AtomicBool::new(false),
         }
     }
 
@@ -436,7 +437,7 @@ pub(super) struct Request<'a, K: Kernel<N>, const N: usize> {
     holder: CpuId,
     owner: NonNull<K::Lwp>,
     command: Command<K::Lwp>,
-    served: AtomicBool,
+    served: shared::AtomicBool,
 }
 
 // SAFETY: the pointers in it name LWPs that the asker holds for as long as the request exists; they are only handed to the

@@ -2,14 +2,13 @@
 
 use core::fmt;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-
-use static_assertions::assert_eq_size;
+use core::sync::atomic::{self, AtomicPtr, Ordering};
 
 use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
 use super::word::{Serial, Tag, Validity, Word};
+use crate::shared;
 
 /// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
 /// atomic only because debuggers and statistics look from outside.
@@ -18,19 +17,19 @@ pub struct CpuPcu<L, const N: usize> {
     /// What the hit path of a switch tests: 0 when all gates are closed and the registers hold nobody's bits. Bit U: the gate of
     /// unit U is open, which shadows the hardware (`CR0.TS`) and is changed together with it. [`RESIDUE`]: the residue summary
     /// is not [`NO_DOMAIN`].
-    attention: AtomicU64,
+    attention: atomic::AtomicU64,
     /// How many kernel sections are under way here, of all units.
-    section_depth: AtomicU32,
+    section_depth: atomic::AtomicU32,
     /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
-    residue_summary: AtomicU64,
-    serial: AtomicU64,
+    residue_summary: atomic::AtomicU64,
+    serial: atomic::AtomicU64,
 }
 
 struct CpuUnit<L> {
     owner: AtomicPtr<L>,
-    tag: AtomicU64,
+    tag: atomic::AtomicU64,
     /// The domain whose bits the registers hold; outlives the owner.
-    residue: AtomicU64,
+    residue: atomic::AtomicU64,
     counters: UnitCounters,
 }
 
@@ -53,15 +52,15 @@ impl<L, const N: usize> CpuPcu<L, N> {
             units: [const {
                 CpuUnit {
                     owner: AtomicPtr::new(null_mut()),
-                    tag: AtomicU64::new(0),
-                    residue: AtomicU64::new(NO_DOMAIN),
+                    tag: atomic::AtomicU64::new(0),
+                    residue: atomic::AtomicU64::new(NO_DOMAIN),
                     counters: UnitCounters::new(),
                 }
             }; N],
-            attention: AtomicU64::new(0),
-            section_depth: AtomicU32::new(0),
-            residue_summary: AtomicU64::new(NO_DOMAIN),
-            serial: AtomicU64::new(0),
+            attention: atomic::AtomicU64::new(0),
+            section_depth: atomic::AtomicU32::new(0),
+            residue_summary: atomic::AtomicU64::new(NO_DOMAIN),
+            serial: atomic::AtomicU64::new(0),
         }
     }
 
@@ -205,16 +204,18 @@ impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
 ///
 /// Dropping it while registers are live anywhere panics, in release too: some CPU would go on naming freed memory (I7).
 pub struct LwpPcu<const N: usize> {
-    words: [AtomicU64; N],
+    words: [shared::AtomicU64; N],
     /// Bit U clear: the LWP never used unit U since its last discard (a clear bit never lies).
-    used: AtomicU32,
+    used: shared::AtomicU32,
     /// Bit U: the state of unit U is known to be the initial one. Clear while the registers are live anywhere.
-    initial: AtomicU32,
+    initial: shared::AtomicU32,
     /// [`Habits`], packed; its last byte is the policy, if the LWP has its own. Written by the LWP's holder alone.
-    habits: AtomicU64,
+    habits: shared::AtomicU64,
 }
-assert_eq_size!(LwpPcu<1>, [u64; 3]);
-assert_eq_size!(LwpPcu<3>, [u64; 5]);
+#[cfg(not(loom))]
+static_assertions::assert_eq_size!(LwpPcu<1>, [u64; 3]);
+#[cfg(not(loom))]
+static_assertions::assert_eq_size!(LwpPcu<3>, [u64; 5]);
 
 /// What `Policy::Adaptive` remembers of an LWP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,12 +258,25 @@ impl Habits {
 
 impl<const N: usize> LwpPcu<N> {
     /// The state of an LWP that has never run.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            words: [const { AtomicU64::new(Word::nowhere(Validity::Invalid).raw()) }; N],
-            used: AtomicU32::new(0),
-            initial: AtomicU32::new(0),
-            habits: AtomicU64::new(0),
+            words: [const { shared::AtomicU64::new(Word::nowhere(Validity::Invalid).raw()) }; N],
+            used: shared::AtomicU32::new(0),
+            initial: shared::AtomicU32::new(0),
+            habits: shared::AtomicU64::new(0),
+        }
+    }
+
+    /// The same for loom, whose atomics are made at run time.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        let none = Word::nowhere(Validity::Invalid).raw();
+        Self {
+            words: core::array::from_fn(|_| shared::AtomicU64::new(none)),
+            used: shared::AtomicU32::new(0),
+            initial: shared::AtomicU32::new(0),
+            habits: shared::AtomicU64::new(0),
         }
     }
 
@@ -271,12 +285,14 @@ impl<const N: usize> LwpPcu<N> {
         Word::from_raw(self.words[unit.index()].load(Ordering::Acquire))
     }
 
-    /// Stores the word: Release, for the counterpart of [`word`](Self::word).
+    /// Stores the word for the LWP's holder. Nobody else acts on what it says, and the next holder, on whichever CPU, gets the
+    /// LWP itself through the kernel's own ordering; so Relaxed is enough.
     pub(super) fn set_word(&self, unit: UnitId, word: Word) {
-        self.words[unit.index()].store(word.raw(), Ordering::Release);
+        self.words[unit.index()].store(word.raw(), Ordering::Relaxed);
     }
 
-    /// Stores the word of an LWP that somebody else may free as soon as the word is stored (I7).
+    /// Stores the word of an LWP that somebody else may load elsewhere, or free, as soon as the word is stored (I7). Release,
+    /// for the counterpart of [`word`](Self::word): the image in memory was written by this CPU.
     ///
     /// # Safety
     ///
@@ -342,8 +358,8 @@ impl<const N: usize> Default for LwpPcu<N> {
 
 impl<const N: usize> Drop for LwpPcu<N> {
     fn drop(&mut self) {
-        for word in &self.words {
-            let word = Word::from_raw(word.load(Ordering::Acquire));
+        for word in &mut self.words {
+            let word = Word::from_raw(shared::read_exclusive(word));
             assert!(
                 !word.is_live(),
                 "an LWP was dropped while its registers are live: {word:?}"
