@@ -9,6 +9,9 @@ pub struct Error {
     text: String,
 }
 
+/// The status of a check that this machine cannot run; `cargo verify` shows it as that, neither passed nor failed.
+const NOT_RUN: u8 = 3;
+
 /// The result of what can fail in the runner.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,6 +30,19 @@ impl Error {
             status: 2,
             text: text.into(),
         }
+    }
+
+    /// Makes the error of a check that this machine cannot run, and that is no failure of what it checks.
+    pub(crate) fn not_run(text: impl Into<String>) -> Self {
+        Self {
+            status: NOT_RUN,
+            text: text.into(),
+        }
+    }
+
+    /// Is it a check that did not run?
+    pub(crate) fn is_not_run(&self) -> bool {
+        self.status == NOT_RUN
     }
 
     /// Returns the exit status that the runner ends with.

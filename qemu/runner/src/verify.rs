@@ -1,5 +1,9 @@
 //! `cargo verify`: the proofs that take longer than a test.
 
+mod copy;
+mod loom;
+mod miri;
+
 use std::time::Instant;
 
 use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
@@ -39,7 +43,19 @@ fn steps(short: bool) -> Vec<Step> {
         .into_iter()
         .map(|(model, cpus)| demo_on(model, cpus, lazy))
         .chain([demo_on("max", 4, Policies::All)])
+        .chain([
+            step("loom", loom::run),
+            step("loom, weakened orderings", loom::run_weakened),
+        ])
+        .chain([step("miri", miri::run)])
         .collect()
+}
+
+fn step(name: &str, run: fn() -> Result<()>) -> Step {
+    Step {
+        name: name.to_owned(),
+        run: Box::new(run),
+    }
 }
 
 fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
@@ -78,6 +94,13 @@ fn all(steps: &[Step]) -> Result<()> {
         let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
         match result {
             Ok(()) => rows.push(vec![step.name.clone(), "ok".into(), seconds]),
+            Err(error) if error.is_not_run() => {
+                rows.push(vec![
+                    step.name.clone(),
+                    format!("NOT RUN: {error}"),
+                    seconds,
+                ]);
+            }
             // What is missing will be missing in the next step too.
             Err(error) if error.status() == 2 => return Err(error),
             Err(error) => {
@@ -100,7 +123,7 @@ fn all(steps: &[Step]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{Step, all, steps};
-    use crate::error::Error;
+    use crate::error::{Error, Result};
 
     #[test]
     fn the_short_list_is_a_part_of_the_long_one() {
@@ -111,7 +134,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let (short, long) = (names(true), names(false));
-        assert_eq!((short.len(), long.len()), (5, 21));
+        assert_eq!((short.len(), long.len()), (8, 24));
         assert!(short.iter().all(|name| long.contains(name)));
     }
 
@@ -126,5 +149,15 @@ mod tests {
         assert_eq!(error.status(), 1);
         assert!(error.to_string().contains("1 of 3"));
         assert!(all(&[step("a", true)]).is_ok());
+    }
+
+    #[test]
+    fn a_step_that_cannot_run_here_is_no_failure_and_the_others_run() {
+        let step = |name: &str, result: fn() -> Result<()>| super::step(name, result);
+        let cannot = step("a", || Err(Error::not_run("no such tool")));
+        assert!(all(&[cannot]).is_ok());
+        let cannot = step("a", || Err(Error::not_run("no such tool")));
+        let error = all(&[cannot, step("b", || Err(Error::failed("no")))]).expect_err("b failed");
+        assert!(error.to_string().contains("1 of 2"));
     }
 }
