@@ -96,6 +96,15 @@ pub(crate) enum Op {
         unit: u8,
     },
     SaveAllOnCpu,
+    /// The kernel itself uses a unit, for the LWP.
+    Section {
+        unit: u8,
+    },
+    /// The same in an interrupt, into whatever is under way on the CPU.
+    Interrupt {
+        unit: u8,
+        slot: Slot,
+    },
     /// With no memory named the child is an LWP that there is already, with the state that it has.
     Fork {
         child: u8,
@@ -132,6 +141,13 @@ pub(crate) enum Contents {
 pub(crate) enum ChildDomain {
     Own,
     Parents,
+}
+
+/// Has an interrupt a place for the registers of the section that it comes into?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Given,
+    Lacking,
 }
 
 /// What becomes of a child.
@@ -307,14 +323,17 @@ fn op(rules: Rules) -> BoxedStrategy<Op> {
     }
     let faults = vec![Fault::BadImage, Fault::RefusedArea, Fault::FailingReenable];
     let write_back = sample::select(vec![WriteBackAtIdle::Off, WriteBackAtIdle::On]);
+    let slot = sample::select(vec![Slot::Given, Slot::Lacking]);
     let disturbing = prop_oneof![
+        2 => unit().prop_map(|unit| Op::Section { unit }),
+        4 => (unit(), slot).prop_map(|(unit, slot)| Op::Interrupt { unit, slot }),
         2 => (unit(), policy()).prop_map(|(unit, policy)| Op::SetPolicy { unit, policy }),
         1 => leak_rule().prop_map(Op::SetLeakRule),
         1 => write_back.prop_map(Op::SetWriteBackAtIdle),
         1 => prop_oneof![Just(0), any::<u8>()].prop_map(|cpus| Op::Deafen { cpus }),
         3 => sample::select(faults).prop_map(Op::Toggle),
     ];
-    prop_oneof![6 => plain, 1 => disturbing].boxed()
+    prop_oneof![4 => plain, 1 => disturbing].boxed()
 }
 
 fn held_op(rules: Rules) -> BoxedStrategy<HeldOp> {

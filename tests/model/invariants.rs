@@ -198,6 +198,9 @@ fn check_gate(world: &World, cpu: usize, unit: UnitId) {
         return;
     };
     let is_owner = machine.pcu.owner(unit) == Some(world.pointer(lwp));
+    if machine.pcu.in_section() {
+        return; // The LWP is not in user mode; the section looks after its unit itself.
+    }
     // Over a kernel thread without a state the gate stays as the last user left it.
     let asks_first = world.lwp(lwp).domain.get() == 0 && !world.lwp(lwp).pcu.valid_p(unit);
     assert!(
@@ -214,6 +217,9 @@ fn check_registers(world: &World, cpu: usize) {
     let Some(lwp) = machine.current.get() else {
         return;
     };
+    if machine.pcu.in_section() {
+        return;
+    }
     let domain = world.lwp(lwp).domain.get();
     if world.pcu.leak_rule() != LeakRule::DomainAware || domain == 0 {
         return;

@@ -16,6 +16,7 @@ mod life;
 mod operations;
 mod oracle;
 mod run;
+mod sections;
 
 use std::cell::Cell;
 use std::env;
@@ -114,13 +115,14 @@ fn rules_change_and_no_state_is_lost_or_seen_by_another_domain() {
         releases,
         discards,
         wipes,
+        sections,
         xcalls,
         xcalls_raced,
     } = sum;
     assert_all_happened(&[traps, loads, preloads, inits, restores, elided_restores]);
     assert_all_happened(&[reenables_trap, reenables_load, reenables_switch, spurious]);
     assert_all_happened(&[probes, failed, saves, elided_saves, releases, discards]);
-    assert_all_happened(&[wipes, xcalls, xcalls_raced]);
+    assert_all_happened(&[wipes, sections, xcalls, xcalls_raced]);
 }
 
 #[test]

@@ -8,13 +8,21 @@ use super::case::{Contents, Fault, Hook, Op};
 use super::held;
 use super::life::{exec, exit, fork};
 use super::run::{idle_lwp, nth_unit, run, switch, trace, units};
+use super::sections;
 
 /// What kernel threads write is nobody else's.
-const KERNEL: u64 = 0;
+pub(crate) const KERNEL: u64 = 0;
 
 /// `op` on `cpu`. An LWP that has to be there is brought there; where that cannot be, nothing happens.
 pub(crate) fn perform(world: &World, cpu: usize, op: &Op) {
     let is_busy = |lwp| run(|run| run.busy.contains(&lwp));
+    if let Op::Interrupt { unit, slot } = *op {
+        trace(|| format!("cpu {cpu}: {op:?}"));
+        return sections::in_interrupt(world, cpu, table_unit(unit), slot);
+    }
+    if world.cpus[cpu].pcu.in_section() {
+        return; // Nobody else runs here (P7).
+    }
     if let Op::Switch { to, switch_out } = *op {
         let to = to.and_then(|to| arriving_lwp(world, to));
         return switch(world, cpu, to, switch_out);
@@ -48,7 +56,8 @@ fn arriving_lwp(world: &World, number: u8) -> Option<usize> {
 
 fn by_lwp(world: &World, cpu: usize, lwp: usize, op: &Op) {
     match *op {
-        Op::Switch { .. } => unreachable!("it needs no LWP"),
+        Op::Switch { .. } | Op::Interrupt { .. } => unreachable!("it needs no LWP"),
+        Op::Section { unit } => sections::by_lwp(world, cpu, table_unit(unit)),
         Op::Use {
             unit,
             writes,

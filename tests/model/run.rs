@@ -24,6 +24,8 @@ pub(crate) struct Run {
     pub(crate) busy: Vec<usize>,
     /// Of these, the ones that somebody else keeps from running.
     pub(crate) held: Vec<usize>,
+    /// The kernel sections that are under way, and on which CPUs.
+    pub(crate) sections: Vec<(usize, UnitId)>,
     /// The unit that the LWP on a CPU has, with the gate open, and is about to ask for once more.
     pub(crate) keeps: Option<(usize, UnitId)>,
     /// CPUs that may hold another domain's registers, since a change of the leak rule has not reached them yet.
@@ -125,6 +127,7 @@ pub(crate) fn play(case: &Case, wanted: Trace) -> Box<World> {
         seen: Seen::new(&world),
         busy: Vec::new(),
         held: Vec::new(),
+        sections: Vec::new(),
         keeps: None,
         excused: vec![false; n_cpus],
         lowerings: Vec::new(),
@@ -159,7 +162,7 @@ fn section_ends(world: &World, cpu: usize) {
 }
 
 /// The level was lowered in the middle of an operation: others have their turn, and the LWP comes back anywhere.
-fn lowered(world: &World) {
+pub(crate) fn lowered(world: &World) {
     let cpu = world.here.get();
     let Some(lwp) = world.current_on(cpu) else {
         return;
@@ -168,7 +171,9 @@ fn lowered(world: &World) {
     let Some(lowering) = run(next) else { return };
     run(|run| run.busy.push(lwp));
     world.on_lowering(lowered);
-    if let Turn::IsPreempted { by } = lowering.turn {
+    // Nobody is preempted in a kernel section (P7).
+    let may_switch = !world.cpus[cpu].pcu.in_section();
+    if let (Turn::IsPreempted { by }, true) = (lowering.turn, may_switch) {
         trace(|| format!("- lwp {lwp} is preempted"));
         let by = by.and_then(|by| idle_lwp(world, by));
         switch(world, cpu, by, Hook::Called);
@@ -179,7 +184,11 @@ fn lowered(world: &World) {
     if let Some(cpu) = world.cpu_of(lwp) {
         world.here.set(cpu);
     } else {
-        let cpu = usize::from(lowering.back_on) % world.cpus.len();
+        let n_cpus = world.cpus.len();
+        let is_free = |cpu: &usize| !world.cpus[*cpu].pcu.in_section();
+        let mut from_there =
+            (0..n_cpus).map(|skip| (usize::from(lowering.back_on) + skip) % n_cpus);
+        let cpu = from_there.find(is_free).expect("it left one that is free");
         trace(|| format!("- lwp {lwp} goes on"));
         switch(world, cpu, Some(lwp), Hook::Called);
     }

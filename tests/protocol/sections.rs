@@ -84,7 +84,7 @@ fn an_interrupt_inside_a_section_is_refused_without_a_slot_and_served_with_one()
             clobber(&world, FPU);
             let refused = world.pcu.section_in_interrupt(&*world, FPU, None, |_| ());
             assert_eq!(refused, Err(SectionError::Nested(FPU)));
-            let mut slot = world.slot(1);
+            let mut slot = world.slot();
             let inner = || {
                 assert_eq!(world.here().registers[0].get(), INITIAL);
                 world.here().registers[0].set(1);

@@ -84,7 +84,10 @@ impl World {
             })
         };
         assert!(
-            lwp.is_held.get() || self.current_on(here) == Some(lwp.number) || is_live_here(),
+            lwp.is_held.get()
+                || lwp.is_slot.get()
+                || self.current_on(here) == Some(lwp.number)
+                || is_live_here(),
             "I7: cpu {here} touches lwp {}, which is not its to touch: {:?}",
             lwp.number,
             lwp.pcu

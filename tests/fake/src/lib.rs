@@ -74,6 +74,8 @@ pub struct World {
     /// All CPUs.
     pub cpus: Vec<Cpu>,
     lwps: RefCell<Vec<NonNull<Lwp>>>,
+    /// What [`slot`](Self::slot) made.
+    slots: RefCell<Vec<NonNull<Lwp>>>,
     /// The CPU that executes.
     pub here: Cell<usize>,
     raised: Cell<bool>,
@@ -198,6 +200,7 @@ impl World {
                 })
                 .collect(),
             lwps: RefCell::default(),
+            slots: RefCell::default(),
             here: Cell::new(0),
             raised: Cell::new(false),
             next_domain: Cell::new(1),
@@ -296,14 +299,14 @@ impl World {
         self.current(self.cpu_of(lwp).expect("it runs"))
     }
 
-    /// The token of an LWP that runs nowhere and never will, for a kernel section inside another one.
-    ///
-    /// # Panics
-    ///
-    /// If it runs.
-    pub fn slot(&self, lwp: usize) -> Stopped<'_, Self, UNITS> {
-        self.lwp(lwp).is_slot.set(true);
-        self.stopped(lwp)
+    /// The token of an LWP of its own that never runs, for a kernel section inside another one.
+    pub fn slot(&self) -> Stopped<'_, Self, UNITS> {
+        let slot = self.new_lwp(usize::MAX);
+        // SAFETY: made a line above, and freed with the world.
+        unsafe { slot.as_ref() }.is_slot.set(true);
+        self.slots.borrow_mut().push(slot);
+        // SAFETY: it runs nowhere, and nobody else knows it.
+        unsafe { Stopped::new(self, slot) }
     }
 
     /// The token of an LWP that runs nowhere.
@@ -444,7 +447,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for lwp in self.lwps.borrow().iter() {
+        for lwp in self.lwps.borrow().iter().chain(self.slots.borrow().iter()) {
             // SAFETY: made by `Box::leak`. The world ends as a machine does, with live registers: they are forgotten.
             let lwp = unsafe { Box::from_raw(lwp.as_ptr()) };
             std::mem::forget(lwp.pcu);
