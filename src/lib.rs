@@ -4,7 +4,8 @@
 //!
 //! 1. [`kernel`]: the only seam to the hosting kernel, and the tokens that prove where a call comes from.
 //! 2. [`pcu`]: the protocol, machine-independent.
-//! 3. [`x86_64`]: the reference machine and its FPU unit.
+//! 3. [`percpu`]: per-CPU data, and the header by which they are read from outside.
+//! 4. [`x86_64`]: the reference machine and its FPU unit.
 //!
 //! # NetBSD's names
 //!
@@ -40,5 +41,7 @@
 
 pub mod kernel;
 pub mod pcu;
+#[cfg(target_pointer_width = "64")]
+pub mod percpu;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;

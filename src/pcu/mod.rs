@@ -45,6 +45,7 @@
 //! The word is stored Release when a holder gives up and loaded Acquire before a load.
 
 mod adaptive;
+mod layout;
 mod life;
 mod local;
 mod ops;
@@ -59,6 +60,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+pub use self::layout::Layout;
 pub use self::ops::{CoreDump, LoadError};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::state::{CpuPcu, LwpPcu};
