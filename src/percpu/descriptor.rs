@@ -95,6 +95,11 @@ impl Descriptor {
         }
     }
 
+    /// Is it a copy for each CPU, made by [`dpcpu!`](crate::dpcpu)?
+    pub(super) fn is_dpcpu(&self) -> bool {
+        self.kind == Kind::Variable as u32 || self.kind == Kind::Counter as u32
+    }
+
     /// The name, with the path of its module.
     pub fn name(&self) -> &'static str {
         self.name.get()

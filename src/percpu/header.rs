@@ -260,6 +260,28 @@ pub struct Note {
     header: *const Header,
 }
 
+#[doc(hidden)]
+pub const NO_UNITS: Layout = Layout {
+    n_units: 0,
+    n_counters: 0,
+    cpu_bytes: 0,
+    cpu_attention: 0,
+    cpu_section_depth: 0,
+    cpu_residue_summary: 0,
+    cpu_serial: 0,
+    cpu_units: 0,
+    unit_bytes: 0,
+    unit_owner: 0,
+    unit_tag: 0,
+    unit_residue: 0,
+    unit_counters: 0,
+    lwp_bytes: 0,
+    lwp_used: 0,
+    lwp_initial: 0,
+    lwp_habits: 0,
+    lwp_words: 0,
+};
+
 /// What the kernel's own definition of the header says, as [`percpu_header!`](crate::percpu_header) collects it.
 #[doc(hidden)]
 #[derive(Debug)]
