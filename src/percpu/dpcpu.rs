@@ -45,6 +45,11 @@ impl<T, S: Symbol> Dpcpu<T, S> {
         core::ptr::with_exposed_provenance(S::name().wrapping_add(offset))
     }
 
+    /// The address of this CPU's copy, for a caller that answers itself for staying on its CPU.
+    pub fn this_copy(&'static self, this: impl ThisCpu) -> *const T {
+        Self::at(this.offset())
+    }
+
     /// This CPU's copy. FreeBSD: `DPCPU_PTR`.
     #[doc(alias = "DPCPU_PTR")]
     pub fn here<'a>(&'static self, pinned: &'a Pinned<'_>) -> &'a T

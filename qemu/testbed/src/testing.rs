@@ -230,7 +230,7 @@ pub fn prepare(name: &str, cpu: usize, domain: u64, f: impl FnOnce() + Send + 's
     let lwp = Lwp::with_start(name, None, Start::Kernel(counted(f)), fpu)
         .expect("no memory for a kernel thread");
     lwp.pin.store(on(cpu), Ordering::Relaxed);
-    Arc::new(lwp)
+    lwp
 }
 
 /// Lets a prepared LWP run.
