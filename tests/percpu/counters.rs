@@ -41,9 +41,13 @@ fn each_cpu_that_runs_zeroes_its_own_and_an_offline_one_is_zeroed() {
     }
     machine.percpu.set_offline(cpu(8)).expect("present");
     let here = machine.go_to(0);
-    counter.zero(machine.percpu, machine, here).expect("answers");
+    counter
+        .zero(machine.percpu, machine, here)
+        .expect("answers");
     assert_eq!(counter.fetch(machine.percpu), 0);
-    PACKETS.zero(machine.percpu, machine, here).expect("answers");
+    PACKETS
+        .zero(machine.percpu, machine, here)
+        .expect("answers");
     assert_eq!(PACKETS.fetch(machine.percpu), 0);
 }
 

@@ -65,8 +65,12 @@ fn the_file_names_the_header_by_symbol_and_by_note() {
             if note.name() == b"pcu9" {
                 found += 1;
                 assert_eq!(note.n_type(LittleEndian), 1);
-                let number = |at: usize| u32::from_le_bytes(note.desc()[at..at + 4].try_into().expect("4"));
-                assert_eq!((number(0), number(4), note.desc().len()), (VERSION, 384, 16));
+                let number =
+                    |at: usize| u32::from_le_bytes(note.desc()[at..at + 4].try_into().expect("4"));
+                assert_eq!(
+                    (number(0), number(4), note.desc().len()),
+                    (VERSION, 384, 16)
+                );
             }
         }
     }
@@ -90,7 +94,10 @@ fn every_field_is_where_the_page_says() {
     own.set_fpu_area(pcu9::percpu::header::AreaFormat::Standard, 832, 7);
     let first = (u128::from(header.u64(8)) << 64) | u128::from(header.u64(0));
     assert_eq!(first.to_le_bytes(), MAGIC);
-    assert_eq!([16, 20, 24, 28].map(|at| header.u32(at)), [1, 384, 0x0102_0304, 62]);
+    assert_eq!(
+        [16, 20, 24, 28].map(|at| header.u32(at)),
+        [1, 384, 0x0102_0304, 62]
+    );
     assert_eq!(header.u64(32), header.0 as u64);
     assert_eq!(header.u64(40) % 2, 0);
     assert_eq!((header.u32(48), header.u32(52)), (4, 0x0403_0201));
@@ -103,7 +110,10 @@ fn every_field_is_where_the_page_says() {
     assert_eq!(header.u64(128), start + (stop - start).next_multiple_of(64));
     assert_eq!(header.u64(136), PCPU.name() as u64);
     assert_eq!(header.u32(144) as usize, size_of::<Pcpu<Lwp, Extension>>());
-    assert_eq!(header.u32(148) as usize, offset_of!(Pcpu<Lwp, Extension>, extension));
+    assert_eq!(
+        header.u32(148) as usize,
+        offset_of!(Pcpu<Lwp, Extension>, extension)
+    );
     assert_eq!(header.u32(156), 64);
     assert_eq!(header.u32(176), 1);
     let names: Vec<_> = header.text(248).lines().collect();
@@ -114,7 +124,10 @@ fn every_field_is_where_the_page_says() {
     assert_eq!([324, 328].map(|at| header.u32(at)), [2, 832]);
     assert_eq!(header.u64(336), 7);
     assert_eq!((header.u64(344), header.u32(352)), (0x1000, 5));
-    assert_eq!((header.u64(360), header.u64(368)), (0xffff_8000_0000_0000, 1 << 30));
+    assert_eq!(
+        (header.u64(360), header.u64(368)),
+        (0xffff_8000_0000_0000, 1 << 30)
+    );
     assert_eq!(header.u64(376), 0xffff_ffff_8000_0000);
 }
 
@@ -129,12 +142,22 @@ fn descriptors_name_every_variable_and_counter() {
         .map(|at| {
             let entry = Memory(at);
             let name = entry.text(0).to_owned();
-            (name, entry.text(16).to_owned(), entry.u32(48), entry.u64(40))
+            (
+                name,
+                entry.text(16).to_owned(),
+                entry.u32(48),
+                entry.u64(40),
+            )
         })
         .collect();
     seen.sort();
     let is = |name: &str, type_name: &str, kind, bytes| {
-        (format!("percpu::machine::{name}"), type_name.to_owned(), kind, bytes)
+        (
+            format!("percpu::machine::{name}"),
+            type_name.to_owned(),
+            kind,
+            bytes,
+        )
     };
     let pcpu = size_of::<Pcpu<Lwp, Extension>>() as u64;
     let pcu = u64::from(header.u32(184));

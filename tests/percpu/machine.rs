@@ -108,9 +108,14 @@ impl Machine {
     /// One with these CPUs, all started, of which the first executes.
     pub(crate) fn new(cpus: &[u16]) -> &'static Self {
         let percpu = percpu(parts());
-        let tables = tables(usize::from(MAX_CPUS).div_ceil(64), percpu.zpcpu_words(STRIDE));
+        let tables = tables(
+            usize::from(MAX_CPUS).div_ceil(64),
+            percpu.zpcpu_words(STRIDE),
+        );
         let groups = tables.groups;
-        percpu.init(MAX_CPUS, STRIDE, tables).expect("a good section");
+        percpu
+            .init(MAX_CPUS, STRIDE, tables)
+            .expect("a good section");
         let machine = Box::leak(Box::new(Self {
             percpu,
             groups,

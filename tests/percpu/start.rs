@@ -13,7 +13,11 @@ fn a_good_section_is_taken() {
 fn a_section_without_the_block_is_missing() {
     let error = refusal(|parts| parts.template.1 = parts.template.0).expect("refused");
     assert!(matches!(error, InitError::SectionMissing { start, stop } if start == stop));
-    assert!(error.to_string().contains("linker script loses section set_pcpu"));
+    assert!(
+        error
+            .to_string()
+            .contains("linker script loses section set_pcpu")
+    );
 }
 
 #[test]
@@ -51,10 +55,22 @@ fn an_area_that_is_too_small_is_refused() {
 fn tables_that_are_too_small_are_refused() {
     let percpu = percpu(parts());
     let error = percpu.init(65, STRIDE, tables(1, 1000));
-    assert_eq!(error, Err(InitError::TooFewGroups { max_cpus: 65, n_groups: 1 }));
+    assert_eq!(
+        error,
+        Err(InitError::TooFewGroups {
+            max_cpus: 65,
+            n_groups: 1
+        })
+    );
     let needed = percpu.zpcpu_words(STRIDE);
     let error = percpu.init(64, STRIDE, tables(1, needed - 1));
-    assert_eq!(error, Err(InitError::ZpcpuTable { words: needed - 1, needed }));
+    assert_eq!(
+        error,
+        Err(InitError::ZpcpuTable {
+            words: needed - 1,
+            needed
+        })
+    );
     assert_eq!(percpu.init(64, STRIDE, tables(1, needed)), Ok(()));
 }
 
@@ -63,7 +79,10 @@ fn before_init_there_is_no_cpu() {
     let percpu = percpu(parts());
     // SAFETY: new memory, which nobody frees.
     let error = unsafe { percpu.add_cpu(cpu(0), area()) }.expect_err("refused");
-    assert_eq!(error.to_string(), "cpu 0: the per-cpu data are not initialised");
+    assert_eq!(
+        error.to_string(),
+        "cpu 0: the per-cpu data are not initialised"
+    );
     assert_eq!(percpu.present().count(), 0);
     assert_eq!(percpu.state(cpu(0)), CpuState::Absent);
 }
@@ -78,7 +97,10 @@ fn ids_may_have_gaps() {
     assert!(PCPU.on(machine.percpu, cpu(199)).is_some());
     assert_eq!(
         machine.add(200),
-        Err(CpuError::TooLarge { cpu: cpu(200), max_cpus: 200 })
+        Err(CpuError::TooLarge {
+            cpu: cpu(200),
+            max_cpus: 200
+        })
     );
     assert_eq!(machine.add(3), Err(CpuError::PresentAlready(cpu(3))));
 }
@@ -114,7 +136,12 @@ fn a_cpu_is_present_started_offline_and_started_again() {
     states.push(percpu.state(cpu(5)));
     assert_eq!(
         states,
-        [CpuState::Present, CpuState::Started, CpuState::Offline, CpuState::Started]
+        [
+            CpuState::Present,
+            CpuState::Started,
+            CpuState::Offline,
+            CpuState::Started
+        ]
     );
     assert_eq!(TICKS.sum(percpu), 2001, "and are there when it comes back");
 }

@@ -44,9 +44,8 @@ fn this_cpu_and_others_see_the_same_copies() {
 fn what_is_not_sync_is_reached_at_ipl_pcu() {
     let machine = Machine::new(&[0, 1]);
     machine.raised(|ipl| DEPTH.at_ipl(machine.go_to(1), ipl).set(6));
-    let depths = [0, 1].map(|number| {
-        machine.raised(|ipl| DEPTH.at_ipl(machine.go_to(number), ipl).get())
-    });
+    let depths =
+        [0, 1].map(|number| machine.raised(|ipl| DEPTH.at_ipl(machine.go_to(number), ipl).get()));
     assert_eq!(depths, [5, 6]);
 }
 
@@ -115,4 +114,3 @@ proptest! {
         assert_eq!(seen, expected);
     }
 }
-

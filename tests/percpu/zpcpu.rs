@@ -45,9 +45,8 @@ fn this_cpus_object_is_the_one_that_others_see() {
     // SAFETY: the machine stays where it is.
     let pinned = unsafe { Pinned::assume(machine.go_to(9)) };
     object.here(&pinned)[2].store(7, Relaxed);
-    let seen = [2, 9].map(|number| {
-        object.on(machine.percpu, cpu(number)).expect("present")[2].load(Relaxed)
-    });
+    let seen = [2, 9]
+        .map(|number| object.on(machine.percpu, cpu(number)).expect("present")[2].load(Relaxed));
     assert_eq!(seen, [0, 7]);
 }
 
@@ -67,7 +66,11 @@ fn when_the_areas_are_full_the_error_says_so() {
     };
     assert_eq!(error, NoRoom { bytes: 128 });
     assert!(all.len() >= 50, "{} allocations", all.len());
-    assert_eq!(TICKS.get(machine.go_to(0)), 1000, "variables are not touched");
+    assert_eq!(
+        TICKS.get(machine.go_to(0)),
+        1000,
+        "variables are not touched"
+    );
     let one = all.swap_remove(17);
     let name = one.name();
     one.free(machine.percpu);

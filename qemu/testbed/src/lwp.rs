@@ -166,6 +166,11 @@ impl Lwp {
         self.number
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The CPU that it runs on or ran on last, `None` before its first run.
     pub fn last_cpu(&self) -> Option<usize> {
         let cpu = self.last_cpu.load(Ordering::Acquire);

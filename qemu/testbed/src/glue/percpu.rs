@@ -73,7 +73,9 @@ unsafe extern "C" {
 pub(crate) fn init() {
     let words = PERCPU.zpcpu_words(STRIDE);
     let tables = Tables {
-        groups: Box::leak(Box::new([const { CpuGroup::new() }; MAX_CPUS.div_ceil(64) as usize])),
+        groups: Box::leak(Box::new(
+            [const { CpuGroup::new() }; MAX_CPUS.div_ceil(64) as usize],
+        )),
         zpcpu: alloc::vec![0; words].leak(),
     };
     if let Err(error) = PERCPU.init(MAX_CPUS, STRIDE, tables) {
@@ -115,9 +117,7 @@ pub(crate) fn describe_fpu() {
         SaveInstruction::Xsave | SaveInstruction::Xsaveopt => AreaFormat::Standard,
     };
     let bytes = features.area_bytes() as u32;
-    PERCPU
-        .header()
-        .set_fpu_area(format, bytes, features.xcr0());
+    PERCPU.header().set_fpu_area(format, bytes, features.xcr0());
 }
 
 /// The id in the image's note: four numbers (lengths, type, `GNU`), then the bytes.
