@@ -26,6 +26,25 @@
 //! | `l_pcu_cpu[]`, `l_pcu_valid` | [`pcu::LwpPcu`] |
 //! | `ci_pcu_curlwp[]` | [`pcu::CpuPcu::owner`] |
 //! | `splpcu` | [`kernel::IplPcu`] |
+//!
+//! # FreeBSD's names
+//!
+//! | FreeBSD | here |
+//! |---|---|
+//! | `struct pcpu`, `PCPU_MD_FIELDS` | [`percpu::Pcpu`], its `extension` |
+//! | `PCPU_GET(cpuid)`, `curthread` | [`this_cpu`](percpu::Dpcpu::this_cpu), [`this_lwp`](percpu::Dpcpu::this_lwp) of the block |
+//! | `PCPU_GET(dynamic)`, `dpcpu_off[]` | [`percpu::ThisCpu::offset`], [`percpu::Percpu::offset`] |
+//! | `DPCPU_DEFINE` | [`dpcpu!`] |
+//! | `DPCPU_PTR`, `DPCPU_ID_PTR` | [`percpu::Dpcpu::here`], [`percpu::Dpcpu::on`] |
+//! | `DPCPU_GET`, `DPCPU_SET`, `DPCPU_SUM` | [`percpu::Dpcpu::get`], [`percpu::Dpcpu::set`], [`percpu::Dpcpu::sum`] |
+//! | `set_pcpu`, `dpcpu_init`, `pcpu_init` | the section, [`percpu::Percpu::init`], [`percpu::Percpu::add_cpu`] |
+//! | `pcpu_destroy` | [`percpu::Percpu::remove_cpu`] |
+//! | `mp_maxcpus`, `CPU_FOREACH` | [`percpu::Percpu::max_cpus`], [`percpu::Percpu::present`] |
+//! | `UMA_ZONE_PCPU`, `uma_zalloc_pcpu`, `uma_zfree_pcpu` | [`percpu::Zpcpu::alloc`], [`percpu::Zpcpu::free`] |
+//! | `zpcpu_get`, `zpcpu_get_cpu` | [`percpu::Zpcpu::here`], [`percpu::Zpcpu::on`] |
+//! | `counter_u64_t`, `counter_u64_alloc`, `counter_u64_free` | [`percpu::CounterU64`] |
+//! | `counter_u64_add`, `counter_u64_fetch`, `counter_u64_zero` | its methods; a `counter` of [`dpcpu!`] has them too |
+//! | `COUNTER_U64_DEFINE_EARLY` | `counter NAME;` in [`dpcpu!`] |
 
 #![no_std]
 #![cfg_attr(

@@ -21,6 +21,7 @@ mod kernel {
 
     use alloc::sync::Arc;
     use alloc::vec::Vec;
+    use core::hint::black_box;
     use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
     use pcu9::kernel::CpuId;
@@ -36,6 +37,7 @@ mod kernel {
     pcu9_testbed::boot_tests! {
         each_cpu_finds_its_own_block_and_its_own_words,
         words_of_every_size,
+        by_the_functions,
         a_second_init_is_refused,
         the_truth,
     }
@@ -47,6 +49,44 @@ mod kernel {
         static BYTE: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(1);
         static SIGNED: core::sync::atomic::AtomicI32 = core::sync::atomic::AtomicI32::new(-1);
         counter PACKETS;
+    }
+
+    // One function for each way to a word: `one_instruction` disassembles them.
+    #[unsafe(no_mangle)]
+    extern "C" fn dpcpu_increment() {
+        COLOUR.increment(HERE);
+    }
+    #[unsafe(no_mangle)]
+    extern "C" fn dpcpu_add(n: u64) {
+        COLOUR.add(HERE, n);
+    }
+    #[unsafe(no_mangle)]
+    extern "C" fn dpcpu_get() -> u64 {
+        COLOUR.get(HERE)
+    }
+    #[unsafe(no_mangle)]
+    extern "C" fn dpcpu_set(value: u64) {
+        COLOUR.set(HERE, value);
+    }
+    #[unsafe(no_mangle)]
+    extern "C" fn counter_add(counter: &CounterU64, n: u64) {
+        counter.add(HERE, n);
+    }
+
+    /// The compiler must not know what is called.
+    fn by_the_functions(case: &mut Case) {
+        case.domain_aware();
+        let counter = CounterU64::alloc(&PERCPU).expect("room");
+        let _off = InterruptsOff::new();
+        black_box(dpcpu_set as extern "C" fn(u64))(100);
+        black_box(dpcpu_increment as extern "C" fn())();
+        black_box(dpcpu_add as extern "C" fn(u64))(u64::MAX);
+        black_box(counter_add as extern "C" fn(&CounterU64, u64))(&counter, 9);
+        let seen = black_box(dpcpu_get as extern "C" fn() -> u64)();
+        case.expect_eq("the word", seen, 100);
+        case.expect_eq("the counter", counter.fetch(&PERCPU), 9);
+        COLOUR.set(HERE, 0xc0_10_c0);
+        counter.free(&PERCPU);
     }
 
     fn id(index: usize) -> CpuId {

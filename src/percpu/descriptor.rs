@@ -27,10 +27,7 @@ pub enum Kind {
     Counter = 2,
     /// A kernel variable at the address `at` whose first 8 bytes are the name of a counter; 0: not allocated yet.
     CounterHandle = 3,
-    /// A kernel variable at the address `at` whose first 8 bytes are the name of a zpcpu allocation of `bytes` bytes a CPU; 0:
-    /// not allocated yet.
-    ZpcpuHandle = 4,
-    /// A field of the block's extension: `at` is the offset in the block.
+    /// A field of the block, the kernel's own part: `at` is the offset in the block.
     PcpuField = 5,
     /// A field of the kernel's LWP: `at` is the offset in an LWP.
     LwpField = 6,

@@ -7,7 +7,9 @@ use object::{LittleEndian, Object, ObjectSymbol};
 use pcu9::percpu::header::{MAGIC, VERSION};
 use pcu9::percpu::{CounterU64, Pcpu, Translation};
 
-use crate::machine::{EXPORTED, Extension, Lwp, MAX_CPUS, Machine, PACKETS, PCPU, STRIDE, cpu};
+use crate::machine::{
+    EXPORTED, Extension, LATER, Lwp, MAX_CPUS, Machine, PACKETS, PCPU, STRIDE, cpu,
+};
 
 /// Numbers out of this process's memory, as a reader takes them from a dump.
 struct Memory(usize);
@@ -151,6 +153,8 @@ fn descriptors_name_every_variable_and_counter() {
         })
         .collect();
     seen.sort();
+    let is_field = |entry: &(String, String, u32, u64)| entry.2 > 4;
+    let fields: Vec<_> = seen.extract_if(.., |entry| is_field(entry)).collect();
     let is = |name: &str, type_name: &str, kind, bytes| {
         (
             format!("percpu::machine::{name}"),
@@ -166,9 +170,17 @@ fn descriptors_name_every_variable_and_counter() {
         [
             is("CPU_PCU", "CpuPcu<Lwp, 1>", 1, pcu),
             is("DEPTH", "Cell<u32>", 1, 4),
+            is("LATER", "CounterU64", 3, 8),
             is("PACKETS", "AtomicU64", 2, 8),
             is("PCPU", "Pcpu<Lwp, Extension>", 1, pcpu),
             is("TICKS", "AtomicU64", 1, 8),
+        ]
+    );
+    assert_eq!(
+        fields,
+        [
+            ("extension.interrupts".into(), "AtomicU64".into(), 5, 8),
+            ("priority".into(), "u32".into(), 6, 4),
         ]
     );
 }
@@ -194,6 +206,28 @@ fn a_reader_with_the_page_alone_finds_every_copy() {
         assert_eq!(Memory(block.0 + header.u32(148) as usize).u64(0), 77);
     }
     assert!(address(&header, 1, header.u64(136)).is_none());
+}
+
+#[test]
+fn a_counter_that_is_allocated_later_is_found_by_its_handle() {
+    let machine = Machine::new(&[0, 3]);
+    let header = header_of(machine);
+    let entry = (header.at(160).0..header.at(168).0)
+        .step_by(64)
+        .map(Memory)
+        .find(|entry| entry.u32(48) == 3)
+        .expect("LATER");
+    assert_eq!(entry.text(0), "percpu::machine::LATER");
+    assert_eq!(entry.at(32).u64(0), 0);
+    assert!(LATER.get().is_none());
+    let counter = LATER.alloc(machine.percpu).expect("room");
+    counter.add(machine.go_to(3), 8);
+    let name = entry.at(32).u64(0);
+    assert_eq!(address(&header, 3, name).expect("present").u64(0), 8);
+    assert!(std::ptr::eq(
+        LATER.alloc(machine.percpu).expect("there"),
+        counter
+    ));
 }
 
 #[test]

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use pcu9::kernel::{CpuId, CrossCall, Domain, IplPcu, Kernel, NoAnswer};
 use pcu9::pcu::{CpuPcu, LwpPcu};
 use pcu9::percpu::header::{AreaPlace, FpuLayout, Header, LwpLayout, Parts};
-use pcu9::percpu::{AREA_ALIGN, CpuError, CpuGroup, InitError, Pcpu, Percpu, Tables, ThisCpu};
-use pcu9::{dpcpu, percpu_header, percpu_parts};
+use pcu9::percpu::{
+    AREA_ALIGN, CounterU64, CpuError, CpuGroup, InitError, Late, Pcpu, Percpu, Tables, ThisCpu,
+};
+use pcu9::{dpcpu, percpu_describe, percpu_header, percpu_parts};
 
 /// Bytes of each area.
 pub(crate) const STRIDE: usize = 8192;
@@ -18,7 +20,9 @@ pub(crate) const MAX_CPUS: u16 = 200;
 
 /// The machines' LWP; none runs.
 #[derive(Debug)]
-pub(crate) struct Lwp;
+pub(crate) struct Lwp {
+    pub(crate) priority: u32,
+}
 
 /// The kernel's own part of the block.
 #[derive(Debug)]
@@ -37,6 +41,15 @@ dpcpu! {
     pub(crate) counter PACKETS;
     /// Reached at `IPL_PCU` alone.
     pub(crate) static DEPTH: Cell<u32> = Cell::new(5);
+}
+
+/// A counter that is allocated later.
+pub(crate) static LATER: Late<CounterU64> = Late::new();
+
+percpu_describe! {
+    pcpu Pcpu<Lwp, Extension>: extension.interrupts: AtomicU64;
+    lwp Lwp: priority: u32;
+    counter LATER;
 }
 
 percpu_header! {

@@ -55,7 +55,7 @@ fn the_block_knows_its_cpu_its_lwps_and_its_pcu() {
     let here = machine.go_to(4);
     assert_eq!(PCPU.this_cpu(here), 4);
     assert!(PCPU.this_lwp(here).is_null());
-    let (mut lwp, mut idle) = (Lwp, Lwp);
+    let [mut lwp, mut idle] = [1, 2].map(|priority| Lwp { priority });
     let (lwp, idle) = (&raw mut lwp, &raw mut idle);
     machine.raised(|ipl| {
         let pinned = Pinned::at_ipl(here, ipl);
@@ -67,6 +67,8 @@ fn the_block_knows_its_cpu_its_lwps_and_its_pcu() {
         assert!(std::ptr::eq(own, CPU_PCU.here(&pinned)));
     });
     assert_eq!(PCPU.this_lwp(here), lwp);
+    // SAFETY: it is the one above, which nobody changes.
+    assert_eq!(unsafe { &*PCPU.this_lwp(here) }.priority, 1);
     assert!(PCPU.this_lwp(machine.go_to(0)).is_null());
 }
 

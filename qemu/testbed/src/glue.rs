@@ -15,7 +15,7 @@ use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, 
 use pcu9::x86_64::fpu::{self, FpuArea, Refused};
 use x86_64::instructions::interrupts;
 
-pub use self::percpu::{CPU_PCU, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu};
+pub use self::percpu::{CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu};
 use crate::cpu::{self, crosscall};
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
@@ -268,7 +268,11 @@ pub fn fork(child: &Lwp) -> Result<(), NoAnswer> {
     crate::sched::with_current(|parent| watch::forks(parent, child));
     // SAFETY: the child has never run, and the caller starts it later.
     let mut child = unsafe { Stopped::new(&KERNEL, NonNull::from(child)) };
-    PCU.fork(&mut current(), &mut child)
+    PCU.fork(&mut current(), &mut child)?;
+    if let Some(forks) = FORKS.get() {
+        forks.add(HERE, 1);
+    }
+    Ok(())
 }
 
 /// Starts the current LWP over, in `domain`.

@@ -143,5 +143,6 @@ pub(crate) fn init_boot_cpu() {
     apic::mask_legacy();
     glue::percpu::init();
     glue::add_cpu(glue::cpu_id(0));
+    glue::percpu::allocate_counters();
     enter(0);
 }

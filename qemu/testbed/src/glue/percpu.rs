@@ -5,11 +5,12 @@ use alloc::boxed::Box;
 use core::alloc::Layout;
 use core::mem::offset_of;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use pcu9::kernel::CpuId;
 use pcu9::pcu::CpuPcu;
 use pcu9::percpu::header::{AreaFormat, AreaPlace, FpuLayout, LwpLayout};
-use pcu9::percpu::{AREA_ALIGN, CpuGroup, Pcpu, Tables, Translation};
+use pcu9::percpu::{AREA_ALIGN, CounterU64, CpuGroup, Late, Pcpu, Tables, Translation};
 use pcu9::x86_64::Gs;
 use pcu9::x86_64::fpu::{self, SaveInstruction};
 use pcu9::{dpcpu, percpu_header};
@@ -18,6 +19,9 @@ use super::N_UNITS;
 use crate::cpu::Cpu;
 use crate::lwp::{self, LABEL_BYTES, Lwp};
 use crate::memory;
+
+/// Processes made by fork.
+pub static FORKS: Late<CounterU64> = Late::new();
 
 dpcpu! {
     /// The block of each CPU.
@@ -30,6 +34,14 @@ dpcpu! {
     pub counter SYSCALLS;
     /// Interrupts of the timer.
     pub counter TICKS;
+}
+
+pcu9::percpu_describe! {
+    pcpu Pcpu<Lwp, Cpu>: extension.counters.switches: AtomicU64;
+    pcpu Pcpu<Lwp, Cpu>: extension.counters.migrations: AtomicU64;
+    pcpu Pcpu<Lwp, Cpu>: extension.counters.preemptions: AtomicU64;
+    lwp Lwp: last_cpu: AtomicU32;
+    counter FORKS;
 }
 
 percpu_header! {
@@ -106,6 +118,17 @@ pub fn add_cpu(cpu: CpuId) -> usize {
     match unsafe { PERCPU.add_cpu(cpu, area) } {
         Ok(offset) => offset,
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Allocates what is counted without a variable of its own; once the first CPU is there.
+///
+/// # Panics
+///
+/// Without room for it.
+pub(crate) fn allocate_counters() {
+    if let Err(error) = FORKS.alloc(&PERCPU) {
+        panic!("{error}");
     }
 }
 
