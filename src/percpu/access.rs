@@ -119,19 +119,19 @@ pub unsafe trait Symbol: 'static {
     fn name() -> usize;
 
     #[cfg(target_arch = "x86_64")]
-    #[expect(clippy::missing_safety_doc, reason = "hidden: see `x86_64::Gs`")]
+    #[doc(hidden)]
     unsafe fn gs_load<const AT: usize>(bytes: usize) -> u64;
 
     #[cfg(target_arch = "x86_64")]
-    #[expect(clippy::missing_safety_doc, reason = "hidden: see `x86_64::Gs`")]
+    #[doc(hidden)]
     unsafe fn gs_store<const AT: usize>(bytes: usize, value: u64);
 
     #[cfg(target_arch = "x86_64")]
-    #[expect(clippy::missing_safety_doc, reason = "hidden: see `x86_64::Gs`")]
+    #[doc(hidden)]
     unsafe fn gs_add<const AT: usize>(bytes: usize, n: u64);
 
     #[cfg(target_arch = "x86_64")]
-    #[expect(clippy::missing_safety_doc, reason = "hidden: see `x86_64::Gs`")]
+    #[doc(hidden)]
     unsafe fn gs_inc<const AT: usize>(bytes: usize);
 }
 

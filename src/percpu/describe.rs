@@ -174,20 +174,32 @@ impl Header {
 /// Defines the kernel's [`Percpu`](crate::percpu::Percpu) and the header that describes it to readers outside, with its ELF note. Once in a
 /// kernel.
 ///
-/// ```ignore
+/// ```
+/// # use core::sync::atomic::AtomicU64;
+/// use pcu9::pcu::{CpuPcu, LwpPcu};
+/// use pcu9::percpu::Pcpu;
+/// use pcu9::percpu::header::{AreaPlace, FpuLayout, LwpLayout};
+///
+/// struct Machine { interrupts: AtomicU64 }
+/// struct Lwp { pcu: LwpPcu<1>, area: *mut u8 }
+///
 /// pcu9::dpcpu! {
 ///     /// The block of each CPU.
-///     pub static PCPU: Pcpu<Lwp, Machine> = Pcpu::new(Machine::new());
+///     pub static PCPU: Pcpu<Lwp, Machine> = Pcpu::new(Machine { interrupts: AtomicU64::new(0) });
 ///     /// What `pcu9` keeps of each CPU.
-///     pub static CPU_PCU: CpuPcu<Lwp, N_UNITS> = CpuPcu::new();
+///     pub static CPU_PCU: CpuPcu<Lwp, 1> = CpuPcu::new();
 /// }
 /// pcu9::percpu_header! {
 ///     /// The per-CPU data.
 ///     pub static PERCPU;
 ///     block: PCPU: Pcpu<Lwp, Machine>;
-///     pcu: CPU_PCU: (Lwp, N_UNITS), units: "fpu\n";      // or: pcu: none;
-///     lwp: LwpLayout { .. };                             // or: LwpLayout::NONE
-///     fpu: FpuLayout::new(..);                           // or: FpuLayout::NONE
+///     pcu: CPU_PCU: (Lwp, 1), units: "fpu\n"; // or: pcu: none;
+///     lwp: LwpLayout {
+///         pcu: core::mem::offset_of!(Lwp, pcu) as u32,
+///         bytes: size_of::<Lwp>() as u32,
+///         ..LwpLayout::NONE
+///     };
+///     fpu: FpuLayout::new(0, AreaPlace::Pointer, core::mem::offset_of!(Lwp, area) as u32);
 /// }
 /// ```
 #[macro_export]

@@ -107,6 +107,7 @@ pub const ABSENT: u32 = u32::MAX;
 /// lists it byte by byte.
 #[derive(Debug)]
 #[repr(C, align(64))]
+#[expect(clippy::struct_field_names, reason = "the names are those of the page")]
 pub struct Header {
     pub(super) magic: [u8; 16],
     pub(super) version: u32,
@@ -351,7 +352,9 @@ impl Header {
 
 impl FpuLayout {
     /// Says nothing.
-    pub const NONE: Self = Self::new(0, AreaPlace::Unknown, ABSENT);
+    pub const fn none() -> Self {
+        Self::new(0, AreaPlace::Unknown, ABSENT)
+    }
 
     /// The FPU is unit number `unit`, and its areas are at `place`, which is `offset` bytes into an LWP.
     pub const fn new(unit: u32, place: AreaPlace, offset: u32) -> Self {
@@ -370,6 +373,7 @@ impl FpuLayout {
 impl Note {
     /// The note for the header at `header`.
     pub const fn new(header: *const Header) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "384")]
         Self {
             name_bytes: 5,
             descriptor_bytes: 16,

@@ -76,6 +76,10 @@ impl Percpu {
     /// # Errors
     ///
     /// [`InitError`]; then nothing has happened.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the tables are given up for good"
+    )]
     pub fn init(&self, max_cpus: u16, stride: usize, tables: Tables) -> Result<(), InitError> {
         let mut zone = self.zone.lock();
         if self.is_ready.load(Ordering::Relaxed) {

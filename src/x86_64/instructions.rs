@@ -170,11 +170,30 @@ pub(super) fn fixup(rip: u64) -> Option<u64> {
     may_fault.then(|| address(restore_failed))
 }
 
+/// One instruction for each size of a word: the templates for 1, 2, 4 and 8 bytes, then the operands.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! gs_by_size {
+    ($bytes:expr; $one:expr, $two:expr, $four:expr, $eight:expr; $($operands:tt)*) => {
+        match $bytes {
+            // SAFETY: the caller promises GS.base, and a word of that size there.
+            1 => unsafe { ::core::arch::asm!($one, $($operands)*) },
+            // SAFETY: as above.
+            2 => unsafe { ::core::arch::asm!($two, $($operands)*) },
+            // SAFETY: as above.
+            4 => unsafe { ::core::arch::asm!($four, $($operands)*) },
+            // SAFETY: as above.
+            _ => unsafe { ::core::arch::asm!($eight, $($operands)*) },
+        }
+    };
+}
+
 /// The instructions on the per-CPU word whose name is a constant, for [`dpcpu!`](crate::dpcpu): the operand is `gs:` with the address of
 /// the static itself, since `GS.base` is the CPU's dynamic offset. One instruction each, so neither an interrupt nor a migration
 /// comes in between; not `lock`ed, since only its own CPU writes a copy.
 ///
-/// None is `nomem`: other code reaches the same memory by pointers. `add` and `inc` change the flags.
+/// None is `nomem`: other code reaches the same memory by pointers. `add` and `inc` change the flags. `bytes` is a constant once they
+/// are inlined, as they always are.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! gs_instructions {
@@ -183,70 +202,38 @@ macro_rules! gs_instructions {
         #[inline(always)]
         unsafe fn gs_load<const AT: usize>(bytes: usize) -> u64 {
             let value: u64;
-            // SAFETY: the caller promises GS.base and what lies there; `bytes` is a constant after inlining.
-            unsafe {
-                match bytes {
-                    1 => ::core::arch::asm!("movzx {0:e}, byte ptr gs:[rip + {1} + {2}]", out(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags, readonly)),
-                    2 => ::core::arch::asm!("movzx {0:e}, word ptr gs:[rip + {1} + {2}]", out(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags, readonly)),
-                    4 => ::core::arch::asm!("mov {0:e}, dword ptr gs:[rip + {1} + {2}]", out(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags, readonly)),
-                    _ => ::core::arch::asm!("mov {0}, qword ptr gs:[rip + {1} + {2}]", out(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags, readonly)),
-                }
-            }
+            $crate::gs_by_size!(bytes;
+                "movzx {:e}, byte ptr gs:[rip + {} + {}]", "movzx {:e}, word ptr gs:[rip + {} + {}]",
+                "mov {:e}, dword ptr gs:[rip + {} + {}]", "mov {}, qword ptr gs:[rip + {} + {}]";
+                out(reg) value, sym $symbol, const AT, options(nostack, preserves_flags, readonly));
             value
         }
 
         #[cfg(target_arch = "x86_64")]
         #[inline(always)]
         unsafe fn gs_store<const AT: usize>(bytes: usize, value: u64) {
-            // SAFETY: as for `gs_load`.
-            unsafe {
-                match bytes {
-                    1 => ::core::arch::asm!("mov byte ptr gs:[rip + {1} + {2}], {0}", in(reg_byte) value as u8, sym $symbol, const AT,
-                        options(nostack, preserves_flags)),
-                    2 => ::core::arch::asm!("mov word ptr gs:[rip + {1} + {2}], {0:x}", in(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags)),
-                    4 => ::core::arch::asm!("mov dword ptr gs:[rip + {1} + {2}], {0:e}", in(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags)),
-                    _ => ::core::arch::asm!("mov qword ptr gs:[rip + {1} + {2}], {0}", in(reg) value, sym $symbol, const AT,
-                        options(nostack, preserves_flags)),
-                }
-            }
+            $crate::gs_by_size!(bytes;
+                "mov byte ptr gs:[rip + {} + {}], {:l}", "mov word ptr gs:[rip + {} + {}], {:x}",
+                "mov dword ptr gs:[rip + {} + {}], {:e}", "mov qword ptr gs:[rip + {} + {}], {}";
+                sym $symbol, const AT, in(reg) value, options(nostack, preserves_flags));
         }
 
         #[cfg(target_arch = "x86_64")]
         #[inline(always)]
         unsafe fn gs_add<const AT: usize>(bytes: usize, n: u64) {
-            // SAFETY: as for `gs_load`.
-            unsafe {
-                match bytes {
-                    1 => ::core::arch::asm!("add byte ptr gs:[rip + {1} + {2}], {0}", in(reg_byte) n as u8, sym $symbol, const AT,
-                        options(nostack)),
-                    2 => ::core::arch::asm!("add word ptr gs:[rip + {1} + {2}], {0:x}", in(reg) n, sym $symbol, const AT,
-                        options(nostack)),
-                    4 => ::core::arch::asm!("add dword ptr gs:[rip + {1} + {2}], {0:e}", in(reg) n, sym $symbol, const AT,
-                        options(nostack)),
-                    _ => ::core::arch::asm!("add qword ptr gs:[rip + {1} + {2}], {0}", in(reg) n, sym $symbol, const AT,
-                        options(nostack)),
-                }
-            }
+            $crate::gs_by_size!(bytes;
+                "add byte ptr gs:[rip + {} + {}], {:l}", "add word ptr gs:[rip + {} + {}], {:x}",
+                "add dword ptr gs:[rip + {} + {}], {:e}", "add qword ptr gs:[rip + {} + {}], {}";
+                sym $symbol, const AT, in(reg) n, options(nostack));
         }
 
         #[cfg(target_arch = "x86_64")]
         #[inline(always)]
         unsafe fn gs_inc<const AT: usize>(bytes: usize) {
-            // SAFETY: as for `gs_load`.
-            unsafe {
-                match bytes {
-                    1 => ::core::arch::asm!("inc byte ptr gs:[rip + {0} + {1}]", sym $symbol, const AT, options(nostack)),
-                    2 => ::core::arch::asm!("inc word ptr gs:[rip + {0} + {1}]", sym $symbol, const AT, options(nostack)),
-                    4 => ::core::arch::asm!("inc dword ptr gs:[rip + {0} + {1}]", sym $symbol, const AT, options(nostack)),
-                    _ => ::core::arch::asm!("inc qword ptr gs:[rip + {0} + {1}]", sym $symbol, const AT, options(nostack)),
-                }
-            }
+            $crate::gs_by_size!(bytes;
+                "inc byte ptr gs:[rip + {} + {}]", "inc word ptr gs:[rip + {} + {}]",
+                "inc dword ptr gs:[rip + {} + {}]", "inc qword ptr gs:[rip + {} + {}]";
+                sym $symbol, const AT, options(nostack));
         }
     };
 }
@@ -259,23 +246,10 @@ macro_rules! gs_instructions {
 #[inline]
 pub(super) unsafe fn gs_load(name: usize, bytes: usize) -> u64 {
     let value: u64;
-    // SAFETY: promised by the caller.
-    unsafe {
-        match bytes {
-            1 => {
-                asm!("movzx {:e}, byte ptr gs:[{}]", out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly))
-            }
-            2 => {
-                asm!("movzx {:e}, word ptr gs:[{}]", out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly))
-            }
-            4 => {
-                asm!("mov {:e}, dword ptr gs:[{}]", out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly))
-            }
-            _ => {
-                asm!("mov {}, qword ptr gs:[{}]", out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly))
-            }
-        }
-    }
+    gs_by_size!(bytes;
+        "movzx {:e}, byte ptr gs:[{}]", "movzx {:e}, word ptr gs:[{}]",
+        "mov {:e}, dword ptr gs:[{}]", "mov {}, qword ptr gs:[{}]";
+        out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly));
     value
 }
 
@@ -286,23 +260,10 @@ pub(super) unsafe fn gs_load(name: usize, bytes: usize) -> u64 {
 /// As [`gs_load`].
 #[inline]
 pub(super) unsafe fn gs_store(name: usize, bytes: usize, value: u64) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match bytes {
-            1 => {
-                asm!("mov byte ptr gs:[{}], {}", in(reg) name, in(reg_byte) low_byte(value), options(nostack, preserves_flags))
-            }
-            2 => {
-                asm!("mov word ptr gs:[{}], {:x}", in(reg) name, in(reg) value, options(nostack, preserves_flags))
-            }
-            4 => {
-                asm!("mov dword ptr gs:[{}], {:e}", in(reg) name, in(reg) value, options(nostack, preserves_flags))
-            }
-            _ => {
-                asm!("mov qword ptr gs:[{}], {}", in(reg) name, in(reg) value, options(nostack, preserves_flags))
-            }
-        }
-    }
+    gs_by_size!(bytes;
+        "mov byte ptr gs:[{}], {:l}", "mov word ptr gs:[{}], {:x}",
+        "mov dword ptr gs:[{}], {:e}", "mov qword ptr gs:[{}], {}";
+        in(reg) name, in(reg) value, options(nostack, preserves_flags));
 }
 
 /// Adds to the per-CPU word of `bytes` bytes with the name `name`.
@@ -312,19 +273,8 @@ pub(super) unsafe fn gs_store(name: usize, bytes: usize, value: u64) {
 /// As [`gs_load`].
 #[inline]
 pub(super) unsafe fn gs_add(name: usize, bytes: usize, n: u64) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match bytes {
-            1 => {
-                asm!("add byte ptr gs:[{}], {}", in(reg) name, in(reg_byte) low_byte(n), options(nostack))
-            }
-            2 => asm!("add word ptr gs:[{}], {:x}", in(reg) name, in(reg) n, options(nostack)),
-            4 => asm!("add dword ptr gs:[{}], {:e}", in(reg) name, in(reg) n, options(nostack)),
-            _ => asm!("add qword ptr gs:[{}], {}", in(reg) name, in(reg) n, options(nostack)),
-        }
-    }
-}
-
-fn low_byte(value: u64) -> u8 {
-    value.to_le_bytes()[0]
+    gs_by_size!(bytes;
+        "add byte ptr gs:[{}], {:l}", "add word ptr gs:[{}], {:x}",
+        "add dword ptr gs:[{}], {:e}", "add qword ptr gs:[{}], {}";
+        in(reg) name, in(reg) n, options(nostack));
 }

@@ -164,11 +164,11 @@ fn descriptors_name_every_variable_and_counter() {
         )
     };
     let pcpu = size_of::<Pcpu<Lwp, Extension>>() as u64;
-    let pcu = u64::from(header.u32(184));
+    let cpu_state = u64::from(header.u32(184));
     assert_eq!(
         seen,
         [
-            is("CPU_PCU", "CpuPcu<Lwp, 1>", 1, pcu),
+            is("CPU_PCU", "CpuPcu<Lwp, 1>", 1, cpu_state),
             is("DEPTH", "Cell<u32>", 1, 4),
             is("LATER", "CounterU64", 3, 8),
             is("PACKETS", "AtomicU64", 2, 8),

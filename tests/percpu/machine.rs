@@ -67,7 +67,7 @@ pub(crate) fn parts() -> Parts {
         block: PCPU: Pcpu<Lwp, Extension>;
         pcu: CPU_PCU: (Lwp, 1), units: "reg\n";
         lwp: LwpLayout::NONE;
-        fpu: FpuLayout::NONE;
+        fpu: FpuLayout::none();
     }
 }
 

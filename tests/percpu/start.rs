@@ -1,5 +1,6 @@
 //! The beginning, and CPUs that come and go.
 
+use pcu9::kernel::CpuId;
 use pcu9::percpu::{CpuError, CpuState, InitError};
 
 use crate::machine::{Machine, PCPU, STRIDE, TICKS, area, cpu, parts, percpu, refusal, tables};
@@ -90,7 +91,7 @@ fn before_init_there_is_no_cpu() {
 #[test]
 fn ids_may_have_gaps() {
     let machine = Machine::new(&[0, 3, 63, 64, 199]);
-    let ids: Vec<_> = machine.percpu.present().map(|cpu| cpu.number()).collect();
+    let ids: Vec<_> = machine.percpu.present().map(CpuId::number).collect();
     assert_eq!(ids, [0, 3, 63, 64, 199]);
     assert_eq!(machine.percpu.state(cpu(1)), CpuState::Absent);
     assert!(TICKS.on(machine.percpu, cpu(1)).is_none());
