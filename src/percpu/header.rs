@@ -7,11 +7,11 @@
 //!
 //! 1. By the symbol `pcu9_header` of the kernel's ELF file.
 //! 2. By the ELF note with name `pcu9` and type 1 ([`Note`]), in the file and in the loaded image.
-//! 3. By its first sixteen bytes, [`MAGIC`], at a multiple of 64 in physical memory; [`Header::address`] then says where the
+//! 3. By its first sixteen bytes, [`MAGIC`], at a multiple of 64 in physical memory; `address` then says where the
 //!    kernel sees it. A position-independent kernel was loaded elsewhere by the difference to its symbol.
 //!
-//! Its physical address follows without page tables: `p_paddr` of the ELF segment that holds it. Then [`Header::root_table`]
-//! and [`Header::levels`] translate everything else. `address == 0` says that the kernel has not come to `Percpu::init`.
+//! Its physical address follows without page tables: `p_paddr` of the ELF segment that holds it. Then `root_table`
+//! and `levels` translate everything else. `address == 0` says that the kernel has not come to `Percpu::init`.
 //!
 //! # Layout, version 1
 //!
@@ -55,8 +55,8 @@
 //!
 //! # Reading a CPU
 //!
-//! Group `id / 64`, bit `id % 64` of [`CpuGroup::present`] says whether the CPU has an area; only then has
-//! [`CpuGroup::offsets`]`[id % 64]` a meaning, and 0 is an offset like any other. *Everything* per-CPU has a name, which is an
+//! Group `id / 64`, bit `id % 64` of [`CpuGroup`]'s `present` says whether the CPU has an area; only then has
+//! `offsets[id % 64]` a meaning, and 0 is an offset like any other. *Everything* per-CPU has a name, which is an
 //! address at or after `template_start`, and lies for that CPU at
 //!
 //! ```text
