@@ -77,7 +77,7 @@ mod kernel {
     fn by_the_functions(case: &mut Case) {
         case.domain_aware();
         let counter = CounterU64::alloc(&PERCPU).expect("room");
-        let _off = InterruptsOff::new();
+        let off = InterruptsOff::new();
         black_box(dpcpu_set as extern "C" fn(u64))(100);
         black_box(dpcpu_increment as extern "C" fn())();
         black_box(dpcpu_add as extern "C" fn(u64))(u64::MAX);
@@ -86,6 +86,7 @@ mod kernel {
         case.expect_eq("the word", seen, 100);
         case.expect_eq("the counter", counter.fetch(&PERCPU), 9);
         COLOUR.set(HERE, 0xc0_10_c0);
+        drop(off);
         counter.free(&PERCPU);
     }
 
@@ -140,7 +141,8 @@ mod kernel {
 
     fn words_of_every_size(case: &mut Case) {
         case.domain_aware();
-        let _off = InterruptsOff::new();
+        let zpcpu = Zpcpu::<AtomicU16>::alloc(&PERCPU).expect("room");
+        let off = InterruptsOff::new();
         SMALL.add(HERE, 2);
         BYTE.add(HERE, 255);
         SIGNED.add(HERE, -5);
@@ -156,10 +158,10 @@ mod kernel {
         case.expect_eq("16 bits", SMALL.get(HERE), 0xabce);
         case.expect_eq("8 bits", BYTE.get(HERE), 0x80);
         case.expect_eq("32 bits", SIGNED.get(HERE), i32::MIN + 1);
-        let zpcpu = Zpcpu::<AtomicU16>::alloc(&PERCPU).expect("room");
         zpcpu.set(HERE, 9);
         zpcpu.add(HERE, 0xffff);
         case.expect_eq("an allocated word", zpcpu.get(HERE), 8);
+        drop(off);
         zpcpu.free(&PERCPU);
     }
 

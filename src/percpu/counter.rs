@@ -24,7 +24,7 @@ pub struct CounterU64(Zpcpu<AtomicU64>);
 impl CounterU64 {
     /// Allocates a counter, at 0. FreeBSD: `counter_u64_alloc`.
     ///
-    /// Context: not from an interrupt; takes a spin lock.
+    /// Context: below `IPL_PCU`; takes a spin lock.
     ///
     /// # Errors
     ///

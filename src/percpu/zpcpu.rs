@@ -35,7 +35,7 @@ pub struct Zpcpu<T> {
 impl<T: Zeroable> Zpcpu<T> {
     /// Allocates.
     ///
-    /// Context: not from an interrupt; takes a spin lock.
+    /// Context: below `IPL_PCU`; takes a spin lock.
     ///
     /// # Errors
     ///
