@@ -9,7 +9,8 @@ use pcu9::kernel::{CpuId, CrossCall, Domain, IplPcu, Kernel, NoAnswer};
 use pcu9::pcu::{CpuPcu, LwpPcu};
 use pcu9::percpu::header::{AreaPlace, FpuLayout, Header, LwpLayout, Parts};
 use pcu9::percpu::{
-    AREA_ALIGN, CounterU64, CpuError, CpuGroup, InitError, Late, Pcpu, Percpu, Tables, ThisCpu,
+    AREA_ALIGN, CounterU64, CpuError, CpuGroup, CpuState, InitError, Late, Pcpu, Percpu, Tables,
+    ThisCpu,
 };
 use pcu9::{dpcpu, percpu_describe, percpu_header, percpu_parts};
 
@@ -206,7 +207,8 @@ unsafe impl Kernel<1> for Machine {
         f: CrossCall<'_, Self, 1>,
     ) -> Result<(), NoAnswer> {
         drop(ipl);
-        if self.deaf.load(Ordering::Relaxed) == to.index() {
+        let runs = self.percpu.state(to) == CpuState::Started;
+        if !runs || self.deaf.load(Ordering::Relaxed) == to.index() {
             return Err(NoAnswer(to));
         }
         let from = self.here.swap(to.index(), Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The beginning, and CPUs that come and go.
 
 use pcu9::kernel::CpuId;
+use pcu9::percpu::descriptor::{Descriptor, Kind};
 use pcu9::percpu::{CpuError, CpuState, InitError};
 
 use crate::machine::{Machine, PCPU, STRIDE, TICKS, area, cpu, parts, percpu, refusal, tables};
@@ -39,6 +40,19 @@ fn a_variable_outside_the_section_is_named() {
 fn a_misaligned_section_is_refused() {
     let error = refusal(|parts| parts.template.0 = parts.template.0.wrapping_sub(8));
     assert!(matches!(error, Some(InitError::Misaligned { .. })));
+}
+
+#[test]
+fn a_variable_that_asks_for_too_much_alignment_is_named() {
+    #[repr(align(128))]
+    struct Wide;
+    let error = refusal(|parts| {
+        let wide = Descriptor::new::<Wide>(Kind::Variable, "WIDE", "Wide", parts.pcpu);
+        let row = Box::leak(Box::new([wide])).as_ptr_range();
+        parts.descriptors = (row.start, row.end);
+    });
+    let (name, align) = ("WIDE", 128);
+    assert_eq!(error, Some(InitError::Alignment { name, align }));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64};
 
-use pcu9::percpu::{NoRoom, Pinned, Zpcpu};
+use pcu9::percpu::{NoRoom, Pinned, Zeroable, Zpcpu};
 use proptest::prelude::{any, proptest};
 
 use crate::machine::{Machine, STRIDE, TICKS, cpu};
@@ -76,6 +76,38 @@ fn when_the_areas_are_full_the_error_says_so() {
     one.free(machine.percpu);
     let again = Zpcpu::<[AtomicU64; 16]>::alloc(machine.percpu).expect("room");
     assert_eq!(again.name(), name);
+}
+
+/// An object that fills a cache line.
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+// SAFETY: zero is a number, and it needs no drop.
+unsafe impl Zeroable for Line {}
+
+#[test]
+fn an_allocation_is_aligned_as_its_type_is() {
+    let machine = Machine::new(&[0]);
+    let _word = Zpcpu::<AtomicU64>::alloc(machine.percpu).expect("room");
+    let line = Zpcpu::<Line>::alloc(machine.percpu).expect("room");
+    let line = line.on(machine.percpu, cpu(0)).expect("present");
+    assert_eq!(std::ptr::from_ref(line).addr() % 64, 0);
+    assert_eq!(line.0.load(Relaxed), 0);
+}
+
+#[test]
+fn all_that_is_given_back_can_be_had_again() {
+    let machine = Machine::new(&[0]);
+    let fill = || {
+        std::iter::from_fn(|| Zpcpu::<AtomicU64>::alloc(machine.percpu).ok()).collect::<Vec<_>>()
+    };
+    let first = fill();
+    let n = first.len();
+    assert!(n > 500);
+    for word in first {
+        word.free(machine.percpu);
+    }
+    assert_eq!(fill().len(), n);
 }
 
 proptest! {
