@@ -62,7 +62,7 @@ mod kernel {
             .collect()
     }
 
-    const BURSTS: u64 = 20;
+    const BURSTS: usize = 20;
     const ADDS: u64 = 2_000;
 
     fn nothing_is_lost_under_interrupts_and_migration(case: &mut Case) {
@@ -91,13 +91,13 @@ mod kernel {
                         counter.add(HERE, 2);
                         add_shared();
                     }
-                    move_to((place + 3 * burst as usize) % cpu::n_cpus());
+                    move_to((place + 3 * burst) % cpu::n_cpus());
                 }
             }
         });
         case.join(&lwps);
         sched::set_timer(false);
-        let expected = lwps.len() as u64 * BURSTS * ADDS;
+        let expected = (lwps.len() * BURSTS) as u64 * ADDS;
         case.expect_eq("the static counter", STATIC.fetch(&PERCPU), expected);
         case.expect_eq(
             "the allocated counter",
@@ -115,7 +115,7 @@ mod kernel {
             migrations() - before.0, preemptions() - before.1, RETRIES.load(Relaxed),
         ));
         if n_cpus > 1 {
-            case.expect("LWPs migrated", migrations() - before.0 >= BURSTS);
+            case.expect("LWPs migrated", migrations() - before.0 >= BURSTS as u64);
         }
         case.expect("the timer preempted", preemptions() > before.1);
         Arc::into_inner(counter)

@@ -2,7 +2,7 @@
 //!
 //! The last case stops every CPU and prints what it knows, a line `@truth ..` for each value, for a reader that must find the same in
 //! a dump. With `hold=1` on the command line it then prints `@truth end` and keeps the memory as it is, for ever: whoever asked for it dumps,
-//! and ends the emulator. (`hold` also comes last where there is none: the run then ends as any other.)
+//! and ends the emulator. Without it the run ends as any other.
 //!
 //! Leak rule: as each case says.
 
@@ -30,8 +30,8 @@ mod kernel {
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::Pattern;
-    use pcu9_testbed::testing::{Case, Slot, Turns, move_to, new_domain, on, spawn, spawn_plain};
-    use pcu9_testbed::{cpu, line, option, sched};
+    use pcu9_testbed::testing::{Case, Slot, Turns, move_to, new_domain, spawn, spawn_plain};
+    use pcu9_testbed::{cpu, line, option};
     use x86_64::instructions::hlt;
 
     pcu9_testbed::boot_tests! {
@@ -120,7 +120,7 @@ mod kernel {
             case.expect_eq(
                 "what the CPU sees",
                 seen.take(),
-                Some((number as u32, 0xc0_10_c1, 0xc0_10_c1, true)),
+                Some((id(number).number().into(), 0xc0_10_c1, 0xc0_10_c1, true)),
             );
             let other = COLOUR
                 .on(&PERCPU, id(number))
@@ -291,13 +291,13 @@ mod kernel {
                 "@truth unit {number} fpu owner={owner:#x} enabled={}",
                 u8::from(pcu.is_enabled(FPU))
             );
-            let stats = alloc::format!("{:?}", pcu.stats(FPU));
-            let stats = stats
+            let counted = alloc::format!("{:?}", pcu.stats(FPU));
+            let counted = counted
                 .trim_start_matches("UnitStats { ")
                 .trim_end_matches(" }");
             line!(
                 "@truth stats {number} fpu {}",
-                stats.replace(": ", "=").replace(',', "")
+                counted.replace(": ", "=").replace(',', "")
             );
             let read = |name: &str, value: u64| line!("@truth dpcpu {number} {name}={value:#x}");
             read(
