@@ -60,7 +60,7 @@
 
 pub mod kernel;
 pub mod pcu;
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_pointer_width = "64", not(loom)))]
 pub mod percpu;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;

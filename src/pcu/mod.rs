@@ -45,6 +45,7 @@
 //! The word is stored Release when a holder gives up and loaded Acquire before a load.
 
 mod adaptive;
+#[cfg(not(loom))]
 mod layout;
 mod life;
 mod local;
@@ -60,6 +61,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+#[cfg(not(loom))]
 pub use self::layout::Layout;
 pub use self::ops::{CoreDump, LoadError};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};

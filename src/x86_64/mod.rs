@@ -9,10 +9,12 @@
 //! code for a kernel target, and uses no FPU register outside those instructions.
 
 pub mod fpu;
+#[cfg(not(loom))]
 mod gs;
 mod instructions;
 mod lazy_fp;
 
+#[cfg(not(loom))]
 pub use self::gs::Gs;
 pub use self::lazy_fp::LazyFp;
 
