@@ -137,6 +137,11 @@ impl CpuId {
         }
     }
 
+    /// The number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
     /// The number as an index into the kernel's own tables.
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -46,6 +46,8 @@
 //! kernel, which hands the LWP from CPU to CPU. `tests/loom` fails where either is weaker.
 
 mod adaptive;
+#[cfg(not(loom))]
+mod layout;
 mod life;
 mod local;
 mod ops;
@@ -61,6 +63,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+#[cfg(not(loom))]
+pub use self::layout::Layout;
 pub use self::ops::{CoreDump, LoadError};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::section::{Section, SectionError};

@@ -12,25 +12,28 @@ use crate::shared;
 
 /// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
 /// atomic only because debuggers and statistics look from outside.
+#[repr(C)]
 pub struct CpuPcu<L, const N: usize> {
-    units: [CpuUnit<L>; N],
     /// What the hit path of a switch tests: 0 when all gates are closed and the registers hold nobody's bits. Bit U: the gate of
     /// unit U is open, which shadows the hardware (`CR0.TS`) and is changed together with it. [`RESIDUE`]: the residue summary
     /// is not [`NO_DOMAIN`].
-    attention: atomic::AtomicU64,
+    pub(super) attention: atomic::AtomicU64,
     /// How many kernel sections are under way here, of all units.
-    section_depth: atomic::AtomicU32,
+    pub(super) section_depth: atomic::AtomicU32,
     /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
-    residue_summary: atomic::AtomicU64,
-    serial: atomic::AtomicU64,
+    pub(super) residue_summary: atomic::AtomicU64,
+    pub(super) serial: atomic::AtomicU64,
+    /// Last, so that everything before it has its place for every `N`.
+    pub(super) units: [CpuUnit<L>; N],
 }
 
-struct CpuUnit<L> {
-    owner: AtomicPtr<L>,
-    tag: atomic::AtomicU64,
+#[repr(C)]
+pub(super) struct CpuUnit<L> {
+    pub(super) owner: AtomicPtr<L>,
+    pub(super) tag: atomic::AtomicU64,
     /// The domain whose bits the registers hold; outlives the owner.
-    residue: atomic::AtomicU64,
-    counters: UnitCounters,
+    pub(super) residue: atomic::AtomicU64,
+    pub(super) counters: UnitCounters,
 }
 
 /// The byte of an LWP's own policy.
@@ -203,14 +206,16 @@ impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
 /// What one LWP carries: where each unit's state is. Put it into the kernel's LWP.
 ///
 /// Dropping it while registers are live anywhere panics, in release too: some CPU would go on naming freed memory (I7).
+#[repr(C)]
 pub struct LwpPcu<const N: usize> {
-    words: [shared::AtomicU64; N],
     /// Bit U clear: the LWP never used unit U since its last discard (a clear bit never lies).
-    used: shared::AtomicU32,
+    pub(super) used: shared::AtomicU32,
     /// Bit U: the state of unit U is known to be the initial one. Clear while the registers are live anywhere.
-    initial: shared::AtomicU32,
+    pub(super) initial: shared::AtomicU32,
     /// [`Habits`], packed; its last byte is the policy, if the LWP has its own. Written by the LWP's holder alone.
-    habits: shared::AtomicU64,
+    pub(super) habits: shared::AtomicU64,
+    /// Last, as in [`CpuPcu`].
+    pub(super) words: [shared::AtomicU64; N],
 }
 #[cfg(not(loom))]
 static_assertions::assert_eq_size!(LwpPcu<1>, [u64; 3]);

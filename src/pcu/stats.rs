@@ -17,6 +17,11 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl UnitStats {
+            /// The names of the counters in the order in which they lie in memory, each with a line feed after it.
+            pub(super) const NAMES: &str = concat!($(stringify!($name), "\n"),*);
+        }
+
         impl AddAssign for UnitStats {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
@@ -24,6 +29,7 @@ macro_rules! counters {
         }
 
         /// The counters themselves, written by their own CPU alone.
+        #[repr(C)]
         pub(super) struct UnitCounters {
             $(pub(super) $name: Counter,)*
         }

@@ -1,4 +1,5 @@
-//! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families. The only assembly of the crate.
+//! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families, and accesses by `gs`. The only assembly
+//! of the crate.
 //!
 //! None of them is `nomem`: each reads or writes memory, or decides whether a later access to registers traps, and so must
 //! stay where it is among the accesses around it. None is `preserves_flags` where it changes them.
@@ -167,4 +168,113 @@ pub(super) fn fixup(rip: u64) -> Option<u64> {
     let address = |function: extern "C" fn()| function as usize as u64;
     let may_fault = rip == address(fxrstor_at) || rip == address(xrstor_at);
     may_fault.then(|| address(restore_failed))
+}
+
+/// One instruction for each size of a word: the templates for 1, 2, 4 and 8 bytes, then the operands.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! gs_by_size {
+    ($bytes:expr; $one:expr, $two:expr, $four:expr, $eight:expr; $($operands:tt)*) => {
+        match $bytes {
+            // SAFETY: the caller promises GS.base, and a word of that size there.
+            1 => unsafe { ::core::arch::asm!($one, $($operands)*) },
+            // SAFETY: as above.
+            2 => unsafe { ::core::arch::asm!($two, $($operands)*) },
+            // SAFETY: as above.
+            4 => unsafe { ::core::arch::asm!($four, $($operands)*) },
+            // SAFETY: as above.
+            _ => unsafe { ::core::arch::asm!($eight, $($operands)*) },
+        }
+    };
+}
+
+/// The instructions on the per-CPU word whose name is a constant, for [`dpcpu!`](crate::dpcpu): the operand is `gs:` with the address of
+/// the static itself, since `GS.base` is the CPU's dynamic offset. One instruction each, so neither an interrupt nor a migration
+/// comes in between; not `lock`ed, since only its own CPU writes a copy.
+///
+/// None is `nomem`: other code reaches the same memory by pointers. `add` and `inc` change the flags. `bytes` is a constant once they
+/// are inlined, as they always are.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! gs_instructions {
+    ($symbol:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        unsafe fn gs_load<const AT: usize>(bytes: usize) -> u64 {
+            let value: u64;
+            $crate::gs_by_size!(bytes;
+                "movzx {:e}, byte ptr gs:[rip + {} + {}]", "movzx {:e}, word ptr gs:[rip + {} + {}]",
+                "mov {:e}, dword ptr gs:[rip + {} + {}]", "mov {}, qword ptr gs:[rip + {} + {}]";
+                out(reg) value, sym $symbol, const AT, options(nostack, preserves_flags, readonly));
+            value
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        unsafe fn gs_store<const AT: usize>(bytes: usize, value: u64) {
+            $crate::gs_by_size!(bytes;
+                "mov byte ptr gs:[rip + {} + {}], {:l}", "mov word ptr gs:[rip + {} + {}], {:x}",
+                "mov dword ptr gs:[rip + {} + {}], {:e}", "mov qword ptr gs:[rip + {} + {}], {}";
+                sym $symbol, const AT, in(reg) value, options(nostack, preserves_flags));
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        unsafe fn gs_add<const AT: usize>(bytes: usize, n: u64) {
+            $crate::gs_by_size!(bytes;
+                "add byte ptr gs:[rip + {} + {}], {:l}", "add word ptr gs:[rip + {} + {}], {:x}",
+                "add dword ptr gs:[rip + {} + {}], {:e}", "add qword ptr gs:[rip + {} + {}], {}";
+                sym $symbol, const AT, in(reg) n, options(nostack));
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        unsafe fn gs_inc<const AT: usize>(bytes: usize) {
+            $crate::gs_by_size!(bytes;
+                "inc byte ptr gs:[rip + {} + {}]", "inc word ptr gs:[rip + {} + {}]",
+                "inc dword ptr gs:[rip + {} + {}]", "inc qword ptr gs:[rip + {} + {}]";
+                sym $symbol, const AT, options(nostack));
+        }
+    };
+}
+
+/// Reads the per-CPU word of `bytes` bytes with the name `name`. As [`gs_instructions!`](crate::gs_instructions), with the name in a register.
+///
+/// # Safety
+///
+/// `GS.base` is the CPU's dynamic offset, and every CPU has such a word.
+#[inline]
+pub(super) unsafe fn gs_load(name: usize, bytes: usize) -> u64 {
+    let value: u64;
+    gs_by_size!(bytes;
+        "movzx {:e}, byte ptr gs:[{}]", "movzx {:e}, word ptr gs:[{}]",
+        "mov {:e}, dword ptr gs:[{}]", "mov {}, qword ptr gs:[{}]";
+        out(reg) value, in(reg) name, options(nostack, preserves_flags, readonly));
+    value
+}
+
+/// Writes the per-CPU word of `bytes` bytes with the name `name`.
+///
+/// # Safety
+///
+/// As [`gs_load`].
+#[inline]
+pub(super) unsafe fn gs_store(name: usize, bytes: usize, value: u64) {
+    gs_by_size!(bytes;
+        "mov byte ptr gs:[{}], {:l}", "mov word ptr gs:[{}], {:x}",
+        "mov dword ptr gs:[{}], {:e}", "mov qword ptr gs:[{}], {}";
+        in(reg) name, in(reg) value, options(nostack, preserves_flags));
+}
+
+/// Adds to the per-CPU word of `bytes` bytes with the name `name`.
+///
+/// # Safety
+///
+/// As [`gs_load`].
+#[inline]
+pub(super) unsafe fn gs_add(name: usize, bytes: usize, n: u64) {
+    gs_by_size!(bytes;
+        "add byte ptr gs:[{}], {:l}", "add word ptr gs:[{}], {:x}",
+        "add dword ptr gs:[{}], {:e}", "add qword ptr gs:[{}], {}";
+        in(reg) name, in(reg) n, options(nostack));
 }

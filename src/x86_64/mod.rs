@@ -1,6 +1,7 @@
 //! The reference machine: `x86_64`, and its FPU as a unit.
 //!
 //! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
+//! - [`Gs`]: per-CPU data by the segment register `gs`.
 //! - [`LazyFp`]: whether registers behind a closed gate can be read.
 //! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
 //!
@@ -8,9 +9,13 @@
 //! code for a kernel target, and uses no FPU register outside those instructions.
 
 pub mod fpu;
+#[cfg(not(loom))]
+mod gs;
 mod instructions;
 mod lazy_fp;
 
+#[cfg(not(loom))]
+pub use self::gs::Gs;
 pub use self::lazy_fp::LazyFp;
 
 /// Gives the address to continue at when the instruction at `rip` faulted and was allowed to: the restore of a saved state

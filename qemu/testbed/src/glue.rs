@@ -3,6 +3,8 @@
 //! Who calls the hooks: the scheduler (`switch_out`, `switchpoint`), the traps (`trap`, `fixup`, `before_user`), the
 //! processes ([`fork`], [`exec`], `exit`), and each CPU's start (`init_cpu`).
 
+pub(crate) mod percpu;
+
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::ptr::{NonNull, null_mut};
@@ -13,7 +15,8 @@ use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, 
 use pcu9::x86_64::fpu::{self, FpuArea, Refused};
 use x86_64::instructions::interrupts;
 
-use crate::cpu::{self, MAX_CPUS, crosscall};
+pub use self::percpu::{CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu};
+use crate::cpu::{self, crosscall};
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
 use crate::watch::{self, Registers, WatchedFpu};
@@ -32,7 +35,6 @@ pub static KERNEL: Testbed = Testbed;
 /// The units and their rules.
 // SAFETY: this kernel's only one.
 pub static PCU: Pcu<Testbed, N_UNITS> = unsafe { Pcu::new([Some(UnitOps::of::<WatchedFpu>())]) };
-static CPU_PCU: [CpuPcu<Lwp, N_UNITS>; MAX_CPUS] = [const { CpuPcu::new() }; MAX_CPUS];
 
 /// A token for the LWP that executes the caller.
 pub type CurrentLwp = Current<'static, Testbed, N_UNITS>;
@@ -41,7 +43,7 @@ pub type CurrentLwp = Current<'static, Testbed, N_UNITS>;
 // P1: interrupts off keep the CPU, its scheduler (which runs in interrupts and in calls of the LWP itself) and cross-calls
 //     out; `cli` and `sti` are not `nomem`.
 // P2: `cpu::index` reads the executing CPU's own block; the numbers are given once.
-// P3: one static array, and the address of a CPU's entry in the CPU's own block.
+// P3: a per-CPU variable, and the executing CPU's copy of it.
 // P4: the field of the LWP, which is in an `Arc` that the scheduler, and the holder of a token, keeps.
 // P5: processes and boot tests take numbers from one counter each, apart, and never give one back.
 // P6: `crosscall::call` does just that, and its documentation says how.
@@ -66,14 +68,12 @@ unsafe impl Kernel<N_UNITS> for Testbed {
     }
 
     fn cpu_pcu(&self, cpu: CpuId) -> &CpuPcu<Lwp, N_UNITS> {
-        &CPU_PCU[cpu.index()]
+        CPU_PCU.on(&PERCPU, cpu).expect("a CPU with data")
     }
 
     fn this_cpu_pcu(&self, _: &IplPcu<'_, Self, N_UNITS>) -> &CpuPcu<Lwp, N_UNITS> {
-        let pcu =
-            core::ptr::with_exposed_provenance::<CpuPcu<Lwp, N_UNITS>>(cpu::pcu_raw() as usize);
-        // SAFETY: the CPU's start put the address of its entry of `CPU_PCU` there.
-        unsafe { &*pcu }
+        // SAFETY: a present CPU's copy, and no CPU is ever removed.
+        unsafe { &*CPU_PCU.this_copy(HERE) }
     }
 
     unsafe fn lwp_pcu(&self, lwp: NonNull<Lwp>) -> NonNull<LwpPcu<N_UNITS>> {
@@ -103,7 +103,7 @@ unsafe impl Kernel<N_UNITS> for Testbed {
     }
 }
 
-fn cpu_id(index: usize) -> CpuId {
+pub(crate) fn cpu_id(index: usize) -> CpuId {
     u16::try_from(index)
         .ok()
         .and_then(CpuId::new)
@@ -187,8 +187,7 @@ unsafe impl FpuArea for Lwp {
 
 /// The current LWP's token, made anew for each hook.
 fn current() -> CurrentLwp {
-    let lwp = core::ptr::with_exposed_provenance_mut::<Lwp>(cpu::current_raw() as usize);
-    let lwp = NonNull::new(lwp).expect("a CPU always has a current LWP");
+    let lwp = NonNull::new(PCPU.this_lwp(HERE)).expect("a CPU always has a current LWP");
     // SAFETY: the LWP executes this, the CPU holds it, and each hook drops its token before another is made.
     unsafe { Current::new(&KERNEL, lwp) }
 }
@@ -203,6 +202,7 @@ pub(crate) fn init_cpu() {
     if let Err(error) = unsafe { fpu::init_cpu() } {
         panic!("{error}");
     }
+    percpu::describe_fpu();
 }
 
 /// The scheduler: `lwp` leaves this CPU. Interrupts are off.
@@ -250,7 +250,8 @@ pub(crate) fn trap() -> Result<(), LoadError> {
 
 /// May the FPU be used on this CPU without a trap? Interrupts are off.
 pub(crate) fn is_gate_open() -> bool {
-    CPU_PCU[cpu::index()].is_enabled(FPU)
+    // SAFETY: interrupts are off, so this is the copy of the CPU that goes on.
+    unsafe { &*CPU_PCU.this_copy(HERE) }.is_enabled(FPU)
 }
 
 /// #GP and #PF of the kernel: where to go on, if a restore may fault at `rip`.
@@ -267,7 +268,11 @@ pub fn fork(child: &Lwp) -> Result<(), NoAnswer> {
     crate::sched::with_current(|parent| watch::forks(parent, child));
     // SAFETY: the child has never run, and the caller starts it later.
     let mut child = unsafe { Stopped::new(&KERNEL, NonNull::from(child)) };
-    PCU.fork(&mut current(), &mut child)
+    PCU.fork(&mut current(), &mut child)?;
+    if let Some(forks) = FORKS.get() {
+        forks.add(HERE, 1);
+    }
+    Ok(())
 }
 
 /// Starts the current LWP over, in `domain`.
@@ -310,8 +315,12 @@ pub fn with_token<R>(f: impl FnOnce(&mut CurrentLwp) -> R) -> R {
 }
 
 /// What `pcu9` keeps of CPU `cpu`.
+///
+/// # Panics
+///
+/// When there is no such CPU.
 pub fn cpu_pcu(cpu: usize) -> &'static CpuPcu<Lwp, N_UNITS> {
-    &CPU_PCU[cpu]
+    KERNEL.cpu_pcu(cpu_id(cpu))
 }
 
 /// Sets the leak rule, and asks every CPU to drop what it holds under the old one.

@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::cpu::trap::Frame;
 use crate::event::Event;
@@ -43,6 +44,10 @@ pub(crate) const ANYWHERE: u64 = u64::MAX;
 pub struct Lwp {
     pub(crate) number: u64,
     pub(crate) name: String,
+    /// The beginning of the name, for readers outside.
+    pub(crate) label: [u8; LABEL_BYTES],
+    /// The next one in the list of all LWPs.
+    pub(crate) next: AtomicPtr<Self>,
     /// `None` for the idle LWPs, which run on the stack that their CPU started with.
     pub(crate) stack: Option<Stack>,
     /// Where its registers lie on its stack while it does not run.
@@ -79,6 +84,13 @@ impl core::fmt::Debug for Start {
     }
 }
 
+/// Bytes of [`Lwp::label`].
+pub(crate) const LABEL_BYTES: usize = 16;
+
+/// The first of all LWPs, for readers outside; the links are changed under [`LIST`].
+pub(crate) static FIRST: AtomicPtr<Lwp> = AtomicPtr::new(null_mut());
+static LIST: IrqLock<()> = IrqLock::new(());
+
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl Lwp {
@@ -92,6 +104,8 @@ impl Lwp {
         Self {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
+            label: label(name),
+            next: AtomicPtr::new(null_mut()),
             stack,
             saved_rsp: AtomicU64::new(0),
             table: AtomicU64::new(
@@ -115,11 +129,20 @@ impl Lwp {
     }
 
     /// Makes the LWP that a CPU is from its start on.
-    pub(crate) fn idle() -> Self {
-        Self {
-            is_idle: true,
-            ..Self::new("idle", None, None, None, LwpFpu::none())
-        }
+    pub(crate) fn idle() -> Arc<Self> {
+        let mut lwp = Self::new("idle", None, None, None, LwpFpu::none());
+        lwp.is_idle = true;
+        lwp.list()
+    }
+
+    /// Puts it into the list of all LWPs, which it leaves when it is dropped.
+    fn list(self) -> Arc<Self> {
+        let lwp = Arc::new(self);
+        let _list = LIST.lock();
+        let next = FIRST.load(Ordering::Relaxed);
+        lwp.next.store(next, Ordering::Relaxed);
+        FIRST.store(Arc::as_ptr(&lwp).cast_mut(), Ordering::Release);
+        lwp
     }
 
     /// Makes an LWP that has not run yet; `None` without memory for its stack.
@@ -128,19 +151,24 @@ impl Lwp {
         process: Option<Arc<Process>>,
         start: Start,
         fpu: LwpFpu,
-    ) -> Option<Self> {
+    ) -> Option<Arc<Self>> {
         let stack = Stack::new()?;
         let lwp = Self::new(name, Some(stack), process, Some(start), fpu);
         lwp.saved_rsp.store(
             crate::sched::prepare_stack(lwp.stack_top()),
             Ordering::Relaxed,
         );
-        Some(lwp)
+        Some(lwp.list())
     }
 
     /// Its number, never used again.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The CPU that it runs on or ran on last, `None` before its first run.
@@ -170,4 +198,32 @@ impl Lwp {
     pub(crate) fn stack_top(&self) -> u64 {
         self.stack.as_ref().map_or(0, Stack::top)
     }
+}
+
+impl Drop for Lwp {
+    fn drop(&mut self) {
+        let _list = LIST.lock();
+        let own = &raw mut *self;
+        let mut link = &FIRST;
+        loop {
+            let at = link.load(Ordering::Relaxed);
+            if at == own {
+                link.store(self.next.load(Ordering::Relaxed), Ordering::Release);
+                return;
+            }
+            // SAFETY: an LWP in the list is not dropped before it has left it, which takes the lock.
+            let Some(lwp) = (unsafe { at.as_ref() }) else {
+                return;
+            };
+            link = &lwp.next;
+        }
+    }
+}
+
+/// The beginning of `name`, filled up with 0, cut between two characters.
+fn label(name: &str) -> [u8; LABEL_BYTES] {
+    let mut label = [0; LABEL_BYTES];
+    let bytes = &name.as_bytes()[..name.floor_char_boundary(LABEL_BYTES)];
+    label[..bytes.len()].copy_from_slice(bytes);
+    label
 }

@@ -108,7 +108,6 @@ pub(crate) fn spawn_lwp(
     let lwp = Lwp::with_start(name, None, Start::Kernel(Box::new(f)), fpu)
         .expect("no memory for a kernel thread");
     lwp.pin.store(pin, Ordering::Relaxed);
-    let lwp = Arc::new(lwp);
     make_ready(Arc::clone(&lwp));
     lwp
 }
@@ -286,11 +285,12 @@ pub fn join(lwp: &Lwp) {
 
 /// Makes the code that runs on this CPU its idle LWP.
 pub(crate) fn init_cpu() {
-    let lwp = Arc::new(Lwp::idle());
+    let lwp = Lwp::idle();
     lwp.on_cpu.store(true, Ordering::Relaxed);
-    let raw = Arc::into_raw(lwp).expose_provenance() as u64;
-    this().idle.store(raw, Ordering::Relaxed);
-    this().current.store(raw, Ordering::Relaxed);
+    let raw = Arc::into_raw(lwp).cast_mut();
+    raw.expose_provenance();
+    cpu::pcpu().set_idle(raw);
+    cpu::pcpu().set_current(raw);
     apic::start_timer();
 }
 
@@ -311,8 +311,8 @@ pub(crate) fn idle() -> ! {
 
 /// Switches to the next LWP, if there is one (or the current one cannot go on); whether it did. Interrupts are off.
 fn switch() -> bool {
-    let cpu = this();
-    let number = cpu::index();
+    let pcpu = cpu::pcpu();
+    let (cpu, number) = (&pcpu.extension, cpu::index());
     cpu.need_resched.store(false, Ordering::Relaxed);
     let from = core::ptr::with_exposed_provenance::<Lwp>(cpu::current_raw() as usize);
     // SAFETY: the CPU holds a reference to its current LWP until `finish` gives it up.
@@ -328,24 +328,28 @@ fn switch() -> bool {
         next
     };
     let to = match next {
-        Some(next) => Arc::into_raw(next).expose_provenance() as u64,
+        Some(next) => {
+            let to = Arc::into_raw(next).cast_mut();
+            to.expose_provenance();
+            to
+        }
         None if from.is_idle || from.state() == State::Runnable && from.may_run_on(number) => {
             return false;
         }
-        None => cpu.idle.load(Ordering::Relaxed),
+        None => pcpu.idle(),
     };
     IDLE.fetch_and(!(1 << number), Ordering::SeqCst);
 
     trace::note_switch(number, from, migrates);
     glue::switch_out(from);
     // SAFETY: `to` is a raw `Arc`: the queue's, or the idle LWP's, which is never given up.
-    let next = unsafe { &*core::ptr::with_exposed_provenance::<Lwp>(to as usize) };
+    let next = unsafe { &*to };
     count(cpu, from, next);
     cpu.switched_from.store(
         (&raw const *from).expose_provenance() as u64,
         Ordering::Relaxed,
     );
-    cpu.current.store(to, Ordering::Relaxed);
+    pcpu.set_current(to);
     if !next.is_idle {
         cpu.set_kernel_stack(next.stack_top());
     }

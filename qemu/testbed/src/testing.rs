@@ -226,11 +226,25 @@ pub fn spawn(name: &str, cpu: usize, domain: u64, f: impl FnOnce() + Send + 'sta
 ///
 /// Without memory for it.
 pub fn prepare(name: &str, cpu: usize, domain: u64, f: impl FnOnce() + Send + 'static) -> Arc<Lwp> {
+    prepare_uncounted(name, cpu, domain, counted(f))
+}
+
+/// As [`prepare`], for an LWP that may outlive its case.
+///
+/// # Panics
+///
+/// Without memory for it.
+pub fn prepare_uncounted(
+    name: &str,
+    cpu: usize,
+    domain: u64,
+    f: impl FnOnce() + Send + 'static,
+) -> Arc<Lwp> {
     let fpu = LwpFpu::with_area(domain).expect("no memory for an FPU area");
-    let lwp = Lwp::with_start(name, None, Start::Kernel(counted(f)), fpu)
+    let lwp = Lwp::with_start(name, None, Start::Kernel(Box::new(f)), fpu)
         .expect("no memory for a kernel thread");
     lwp.pin.store(on(cpu), Ordering::Relaxed);
-    Arc::new(lwp)
+    lwp
 }
 
 /// Lets a prepared LWP run.

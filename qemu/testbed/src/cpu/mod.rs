@@ -1,8 +1,8 @@
 //! One CPU: its block of data, its tables (`gdt`, `idt`), the way into the kernel (`trap`), its local APIC (`apic`),
 //! [`time`], the start of the other CPUs (`smp`), and calls from one to another ([`crosscall`]).
 //!
-//! In the kernel `gs` points to the CPU's `Cpu` block; `swapgs` brings it in on entry from user mode and puts the
-//! user's base back on the way out. Intel SDM, volume 2B, "SWAPGS".
+//! In the kernel `gs` leads to the CPU's own data ([`glue`]); `swapgs` brings it in on entry from user mode and puts the user's
+//! base back on the way out. Intel SDM, volume 2B, "SWAPGS".
 
 pub(crate) mod apic;
 pub mod crosscall;
@@ -13,31 +13,28 @@ mod syscall_entry;
 pub mod time;
 pub(crate) mod trap;
 
-use core::arch::asm;
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use pcu9::percpu::Pcpu;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
+use crate::glue::{self, HERE, PCPU, PERCPU};
+use crate::lwp::Lwp;
 use crate::sched::Counters;
 
 /// The most CPUs that the kernel uses.
 pub const MAX_CPUS: usize = 8;
 
-/// What a CPU keeps for itself. Written by its own CPU, but for what says otherwise; read by all.
+/// What a CPU keeps for itself, behind what every kernel's block has. Written by its own CPU, but for what says otherwise; read
+/// by all.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Cpu {
+pub struct Cpu {
     /// Where the system call entry leaves the user's stack pointer for a moment.
     pub(crate) user_rsp: AtomicU64,
     /// Top of the current LWP's kernel stack.
     pub(crate) kernel_rsp: AtomicU64,
-    /// The current LWP (an `Arc` turned raw).
-    pub(crate) current: AtomicU64,
-    /// What `pcu9` keeps of this CPU: the address, for a switch that has no time to compute it.
-    pcu: AtomicU64,
-    index: AtomicU32,
     pub(crate) apic_id: AtomicU32,
     /// The field of this CPU's TSS that names the stack for entries from user mode.
     tss_rsp0: AtomicU64,
@@ -47,27 +44,23 @@ pub(crate) struct Cpu {
     pub(crate) started: AtomicBool,
     /// The LWP that the last switch left, until the next one has put it away.
     pub(crate) switched_from: AtomicU64,
-    /// The LWP that runs when nothing else does.
-    pub(crate) idle: AtomicU64,
     pub(crate) counters: Counters,
 }
 
-static CPUS: [Cpu; MAX_CPUS] = [const {
-    Cpu {
-        user_rsp: AtomicU64::new(0),
-        kernel_rsp: AtomicU64::new(0),
-        current: AtomicU64::new(0),
-        pcu: AtomicU64::new(0),
-        index: AtomicU32::new(0),
-        apic_id: AtomicU32::new(0),
-        tss_rsp0: AtomicU64::new(0),
-        need_resched: AtomicBool::new(false),
-        started: AtomicBool::new(false),
-        switched_from: AtomicU64::new(0),
-        idle: AtomicU64::new(0),
-        counters: Counters::new(),
+impl Cpu {
+    pub(crate) const fn new() -> Self {
+        Self {
+            user_rsp: AtomicU64::new(0),
+            kernel_rsp: AtomicU64::new(0),
+            apic_id: AtomicU32::new(0),
+            tss_rsp0: AtomicU64::new(0),
+            need_resched: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            switched_from: AtomicU64::new(0),
+            counters: Counters::new(),
+        }
     }
-}; MAX_CPUS];
+}
 
 /// How many CPUs have a block behind `gs`.
 static N_STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -79,13 +72,7 @@ pub fn n_cpus() -> usize {
 
 /// The number of the CPU that executes this; it stays true only while interrupts (or preemption) are off.
 pub fn index() -> usize {
-    let index: u32;
-    // SAFETY: `gs` points to this CPU's block from `enter` on, and the field is in it.
-    unsafe {
-        asm!("mov {index:e}, gs:[{offset}]", index = out(reg) index, offset = const offset_of!(Cpu, index),
-             options(nostack, readonly, preserves_flags));
-    }
-    index as usize
+    PCPU.this_cpu(HERE) as usize
 }
 
 /// As [`index`], `None` while no CPU has its block yet.
@@ -94,35 +81,25 @@ pub(crate) fn index_if_known() -> Option<usize> {
 }
 
 /// The block of the CPU that executes this; it stays its own only while interrupts (or preemption) are off.
-pub(crate) fn this() -> &'static Cpu {
-    &CPUS[index()]
+pub(crate) fn pcpu() -> &'static Pcpu<Lwp, Cpu> {
+    // SAFETY: a present CPU's copy, all of it atomic, and no CPU is ever removed.
+    unsafe { &*PCPU.this_copy(HERE) }
 }
 
-/// The block of CPU `cpu`.
+/// This kernel's part of [`pcpu`].
+pub(crate) fn this() -> &'static Cpu {
+    &pcpu().extension
+}
+
+/// This kernel's part of the block of CPU `cpu`.
 pub(crate) fn block(cpu: usize) -> &'static Cpu {
-    &CPUS[cpu]
+    let pcpu = PCPU.on(&PERCPU, glue::cpu_id(cpu));
+    &pcpu.expect("a CPU with data").extension
 }
 
 /// The raw pointer to the current LWP: right even where the LWP may be moved, since it is read by one instruction.
 pub(crate) fn current_raw() -> u64 {
-    let current: u64;
-    // SAFETY: as for `index`.
-    unsafe {
-        asm!("mov {current}, gs:[{offset}]", current = out(reg) current, offset = const offset_of!(Cpu, current),
-             options(nostack, readonly, preserves_flags));
-    }
-    current
-}
-
-/// The address of what `pcu9` keeps of the CPU that executes this.
-pub(crate) fn pcu_raw() -> u64 {
-    let pcu: u64;
-    // SAFETY: as for `index`.
-    unsafe {
-        asm!("mov {pcu}, gs:[{offset}]", pcu = out(reg) pcu, offset = const offset_of!(Cpu, pcu),
-             options(nostack, readonly, preserves_flags));
-    }
-    pcu
+    PCPU.this_lwp(HERE).expose_provenance() as u64
 }
 
 impl Cpu {
@@ -137,19 +114,17 @@ impl Cpu {
     }
 }
 
-/// Brings up what a CPU needs before it can take interrupts, as CPU number `cpu`.
+/// Brings up what a CPU needs before it can take interrupts, as CPU number `cpu`, which has its data.
 fn enter(cpu: usize) {
-    let block = block(cpu);
-    GsBase::write(VirtAddr::from_ptr(block));
+    let id = glue::cpu_id(cpu);
+    // The processor wants an address as base; the difference of two kernel addresses is in one of the two halves.
+    let gs_base = VirtAddr::new(PERCPU.offset(id).expect("a CPU with data") as u64);
+    GsBase::write(gs_base);
     KernelGsBase::write(VirtAddr::zero());
-    block
-        .index
-        .store(u32::try_from(cpu).unwrap_or(0), Ordering::Relaxed);
-    let pcu = core::ptr::from_ref(crate::glue::cpu_pcu(cpu)).expose_provenance();
-    block.pcu.store(pcu as u64, Ordering::Relaxed);
+    let block = block(cpu);
     block.tss_rsp0.store(gdt::load(), Ordering::Relaxed);
     // `gdt::load` loaded a null selector into `gs`, which may clear the base.
-    GsBase::write(VirtAddr::from_ptr(block));
+    GsBase::write(gs_base);
     idt::load();
     syscall_entry::init();
     apic::init();
@@ -157,7 +132,8 @@ fn enter(cpu: usize) {
         .apic_id
         .store(u32::from(apic::own_id()), Ordering::Relaxed);
     N_STARTED.fetch_add(1, Ordering::AcqRel);
-    crate::glue::init_cpu();
+    glue::init_cpu();
+    PERCPU.set_started(id).expect("a CPU with data");
     block.started.store(true, Ordering::Release);
 }
 
@@ -165,5 +141,8 @@ fn enter(cpu: usize) {
 pub(crate) fn init_boot_cpu() {
     idt::build();
     apic::mask_legacy();
+    glue::percpu::init();
+    glue::add_cpu(glue::cpu_id(0));
+    glue::percpu::allocate_counters();
     enter(0);
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::{apic, block, n_cpus, time};
 use crate::memory::stacks::Stack;
 use crate::memory::{direct_map, paging};
-use crate::sched;
+use crate::{glue, sched};
 
 /// The page in which the other CPUs begin; the frame allocator never touches memory below 1 MiB.
 const TRAMPOLINE: u64 = 0x8000;
@@ -90,6 +90,7 @@ pub(crate) fn start_others(apic_ids: &[u8]) {
     TABLE.store(paging::kernel_table(), Ordering::Relaxed);
     for (cpu, &apic_id) in apic_ids.iter().enumerate().skip(1) {
         let stack = Stack::new().expect("no memory for a CPU's first stack");
+        glue::add_cpu(glue::cpu_id(cpu));
         STACK_TOP.store(stack.top(), Ordering::Relaxed);
         INDEX.store(cpu as u64, Ordering::Release);
         core::mem::forget(stack); // it becomes the CPU's idle stack

@@ -6,6 +6,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use pcu9::percpu::Pcpu;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{Efer, EferFlags, LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
@@ -13,6 +14,8 @@ use x86_64::registers::rflags::RFlags;
 use super::Cpu;
 use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::trap::{VECTOR_SYSCALL, return_from_trap};
+use crate::glue::PCPU;
+use crate::lwp::Lwp;
 
 /// Lets user mode of this CPU make system calls.
 pub(super) fn init() {
@@ -37,10 +40,10 @@ pub(super) fn init() {
 extern "C" fn syscall_entry() {
     naked_asm!(
         "swapgs",
-        "mov gs:[{user_rsp}], rsp",
-        "mov rsp, gs:[{kernel_rsp}]",
+        "mov gs:[rip + {pcpu} + {user_rsp}], rsp",
+        "mov rsp, gs:[rip + {pcpu} + {kernel_rsp}]",
         "push {user_data}",
-        "push qword ptr gs:[{user_rsp}]",
+        "push qword ptr gs:[rip + {pcpu} + {user_rsp}]",
         "push r11",
         "push {user_code}",
         "push rcx",
@@ -65,8 +68,9 @@ extern "C" fn syscall_entry() {
         "cld",
         "call {handler}",
         "jmp {leave}",
-        user_rsp = const offset_of!(Cpu, user_rsp),
-        kernel_rsp = const offset_of!(Cpu, kernel_rsp),
+        pcpu = sym PCPU,
+        user_rsp = const offset_of!(Pcpu<Lwp, Cpu>, extension.user_rsp),
+        kernel_rsp = const offset_of!(Pcpu<Lwp, Cpu>, extension.kernel_rsp),
         user_data = const USER_DATA,
         user_code = const USER_CODE,
         vector = const VECTOR_SYSCALL,

@@ -10,6 +10,7 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use super::{apic, crosscall};
+use crate::glue::{HERE, SYSCALLS, TICKS, TRAPS};
 use crate::{glue, process, sched, trace};
 
 pub(super) const VECTOR_NMI: u64 = 2;
@@ -204,6 +205,11 @@ pub(crate) fn start_user(frame: &Frame) -> ! {
 
 /// Every entry comes here, with interrupts off, and they are off again at the end.
 pub(super) extern "C" fn handle(frame: &mut Frame) {
+    if frame.vector == VECTOR_SYSCALL {
+        SYSCALLS.increment(HERE);
+    } else {
+        TRAPS.increment(HERE);
+    }
     match frame.vector {
         VECTOR_SYSCALL => {
             interrupts::enable();
@@ -213,6 +219,7 @@ pub(super) extern "C" fn handle(frame: &mut Frame) {
         0..32 => exception(frame),
         apic::VECTOR_TIMER => {
             apic::end_of_interrupt();
+            TICKS.increment(HERE);
             sched::tick();
         }
         apic::VECTOR_RESCHEDULE => apic::end_of_interrupt(),

@@ -27,6 +27,11 @@ pub(crate) const USER_END: u64 = 0x0000_7fff_ffff_f000;
 /// How much physical memory the direct map covers; the boot tables cover 1 GiB.
 static DIRECT_MAP_BYTES: AtomicU64 = AtomicU64::new(1 << 30);
 
+/// How much physical memory the direct map covers.
+pub(crate) fn direct_map_bytes() -> u64 {
+    DIRECT_MAP_BYTES.load(Ordering::Relaxed)
+}
+
 /// Where physical address `phys` appears in the direct map.
 ///
 /// # Panics

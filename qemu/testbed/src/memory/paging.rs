@@ -16,7 +16,7 @@ use super::{DIRECT_MAP, PAGE_BYTES, direct_map};
 use crate::boot::info::BootInfo;
 
 /// Where the kernel image is linked.
-const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+pub(crate) const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// First of the 512 entries of a top-level table that belong to the kernel, and are the same in all of them.
 const KERNEL_ENTRIES: core::ops::Range<usize> = 256..512;
 const LARGE_PAGE_BYTES: u64 = 2 << 20;

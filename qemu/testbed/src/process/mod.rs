@@ -139,7 +139,7 @@ pub(crate) fn start(file: &[u8], name: &str, job: u64) -> Result<(), StartError>
     let start = Start::User(Box::new(frame));
     let lwp = Lwp::with_start(name, Some(process), start, fpu).ok_or(StartError::NoMemory)?;
     N_RUNNING.fetch_add(1, Ordering::AcqRel);
-    sched::make_ready(Arc::new(lwp));
+    sched::make_ready(lwp);
     Ok(())
 }
 
@@ -164,12 +164,7 @@ fn fork(frame: &Frame) -> Option<u64> {
         rax: 0,
         ..frame.clone()
     }));
-    let lwp = Arc::new(Lwp::with_start(
-        "fork",
-        Some(Arc::clone(&child)),
-        start,
-        fpu,
-    )?);
+    let lwp = Lwp::with_start("fork", Some(Arc::clone(&child)), start, fpu)?;
     lwp.fs_base.store(
         with_current(|lwp| lwp.fs_base.load(Ordering::Relaxed)),
         Ordering::Relaxed,
