@@ -1,6 +1,7 @@
 //! The reference machine: `x86_64`, and its FPU as a unit.
 //!
 //! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
+//! - [`machine`]: the instructions and registers behind a trait, so that the unit also runs on a model of a processor.
 //! - [`LazyFp`]: whether registers behind a closed gate can be read.
 //! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
 //!
@@ -10,6 +11,7 @@
 pub mod fpu;
 mod instructions;
 mod lazy_fp;
+pub mod machine;
 
 pub use self::lazy_fp::LazyFp;
 

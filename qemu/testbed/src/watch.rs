@@ -181,17 +181,17 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
 
     unsafe fn state_save(lwp: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_save(lwp) };
+        unsafe { <Fpu>::state_save(lwp) };
     }
 
     unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_load(lwp, flags) }
+        unsafe { <Fpu>::state_load(lwp, flags) }
     }
 
     unsafe fn state_release(lwp: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_release(lwp) };
+        unsafe { <Fpu>::state_release(lwp) };
     }
 
     unsafe fn unit_enable() {
@@ -213,11 +213,11 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
 
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_copy(parent, child) };
+        unsafe { <Fpu>::state_copy(parent, child) };
     }
 
     unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
         // SAFETY: the same promises.
-        unsafe { Fpu::is_initial(lwp) }
+        unsafe { <Fpu>::is_initial(lwp) }
     }
 }

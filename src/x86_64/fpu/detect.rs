@@ -1,11 +1,12 @@
 //! What CPUID says of the FPU. Asked once: under a hypervisor each CPUID is an exit, so it is on no hot path.
 
-use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+use core::arch::x86_64::CpuidResult;
 use core::fmt;
 
 use spin::Once;
 
 use super::image::INITIAL_BYTES;
+use crate::x86_64::machine::Machine;
 
 /// CPUID.01H:ECX, Intel SDM, volume 2A, "CPUID", table of feature information.
 const ECX_XSAVE: u32 = 1 << 26;
@@ -73,12 +74,27 @@ impl fmt::Display for InitError {
 
 impl core::error::Error for InitError {}
 
-pub(super) fn features() -> &'static FpuFeatures {
-    static FEATURES: Once<FpuFeatures> = Once::new();
-    FEATURES.call_once(FpuFeatures::detect)
+/// Where a machine keeps what was found of its FPU.
+#[derive(Debug, Default)]
+pub struct Detected {
+    pub(super) features: Once<FpuFeatures>,
+}
+
+impl Detected {
+    /// Nothing is found yet.
+    pub const fn new() -> Self {
+        Self {
+            features: Once::new(),
+        }
+    }
 }
 
 impl FpuFeatures {
+    /// The features of `M`, found once.
+    pub fn of<M: Machine>() -> &'static Self {
+        M::detected().features.call_once(Self::detect::<M>)
+    }
+
     /// How the registers are saved.
     pub const fn save_instruction(&self) -> SaveInstruction {
         self.save_instruction
@@ -99,8 +115,8 @@ impl FpuFeatures {
         self.has_xgetbv1
     }
 
-    fn detect() -> Self {
-        Self::from_cpuid(__cpuid_count, __cpuid(0).eax)
+    fn detect<M: Machine>() -> Self {
+        Self::from_cpuid(M::cpuid, M::cpuid(0, 0).eax)
     }
 
     /// Reads the features off a CPUID, the processor's or a recorded one.
@@ -141,8 +157,8 @@ impl FpuFeatures {
     }
 
     /// Has this CPU what the first one had?
-    pub(super) fn check_this_cpu(&self) -> Result<(), InitError> {
-        if Self::detect() == *self {
+    pub(super) fn check_this_cpu<M: Machine>(&self) -> Result<(), InitError> {
+        if Self::detect::<M>() == *self {
             Ok(())
         } else {
             Err(InitError::Differs)
@@ -150,8 +166,8 @@ impl FpuFeatures {
     }
 
     /// Does CPUID report the same size for the `XCR0` in force, which is this one?
-    pub(super) fn check_area_bytes(&self) -> Result<(), InitError> {
-        let reported = __cpuid_count(0xd, 0).ebx as usize;
+    pub(super) fn check_area_bytes<M: Machine>(&self) -> Result<(), InitError> {
+        let reported = M::cpuid(0xd, 0).ebx as usize;
         if reported == self.area_bytes {
             Ok(())
         } else {

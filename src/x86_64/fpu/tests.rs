@@ -9,6 +9,7 @@ use std::io::Write;
 
 use super::{AREA_ALIGN, Fpu, FpuArea, Refused, SaveInstruction, features, prepare, restore, wipe};
 use crate::pcu::PcuOps;
+use crate::x86_64::machine::Native;
 
 static MXCSR_INITIAL: u32 = 0x1f80;
 
@@ -82,7 +83,7 @@ fn areas_are_long_and_aligned_as_cpuid_says() {
 fn a_prepared_area_is_the_initial_state() {
     let mut lwp = Lwp::boxed();
     // SAFETY: a prepared area is the state.
-    assert!(unsafe { Fpu::is_initial(NonNull::from(&mut *lwp)) });
+    assert!(unsafe { <Fpu>::is_initial(NonNull::from(&mut *lwp)) });
     assert_eq!(&lwp.0[..2], &0x037f_u16.to_le_bytes(), "x87 control word");
     assert_eq!(lwp.0[4], 0, "the abridged tag word: 0 is empty");
     assert_eq!(&lwp.0[24..28], &MXCSR_INITIAL.to_le_bytes(), "MXCSR");
@@ -107,7 +108,7 @@ fn what_is_restored_is_what_is_saved() {
     }
     restore_and_save(&mut from, &mut to);
     // SAFETY: the image was just saved.
-    assert!(!unsafe { Fpu::is_initial(NonNull::from(&mut *to)) });
+    assert!(!unsafe { <Fpu>::is_initial(NonNull::from(&mut *to)) });
     assert_eq!(to.0[24..28], from.0[24..28], "MXCSR");
     assert_eq!(to.0[160..416], from.0[160..416], "XMM");
     if avx {
@@ -120,14 +121,14 @@ fn mxcsr_alone_makes_a_state_of_its_own() {
     let mut lwp = Lwp::boxed();
     lwp.0[24..28].copy_from_slice(&0x9f80_u32.to_le_bytes());
     // SAFETY: the image in memory is the state.
-    assert!(!unsafe { Fpu::is_initial(NonNull::from(&mut *lwp)) });
+    assert!(!unsafe { <Fpu>::is_initial(NonNull::from(&mut *lwp)) });
 }
 
 #[test]
 fn a_good_image_is_no_fault() {
     let mut lwp = Lwp::boxed();
     // SAFETY: user mode has no gate, and the image is the initial one.
-    assert_eq!(unsafe { restore(lwp.area()) }, Ok(()));
+    assert_eq!(unsafe { restore::<Native>(lwp.area()) }, Ok(()));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn only_the_restores_are_fixed_up() {
 fn wipe_after(x87: bool, to: &mut Lwp) {
     extern "C" fn call_wipe() {
         // SAFETY: user mode has no gate, and the test has saved nothing that it needs.
-        unsafe { wipe() };
+        unsafe { wipe::<Native>() };
     }
     let (to, mask) = (
         to.area().as_ptr(),
@@ -190,7 +191,7 @@ fn a_wipe_leaves_the_initial_state() {
         lwp.0[160..416].fill(0x77);
         wipe_after(x87, &mut lwp);
         // SAFETY: the image was just saved.
-        let is_initial = unsafe { Fpu::is_initial(NonNull::from(&mut *lwp)) };
+        let is_initial = unsafe { <Fpu>::is_initial(NonNull::from(&mut *lwp)) };
         let untouched = lwp.0[160..416] == [0x77; 256];
         let zero = lwp.0[160..416] == [0; 256];
         assert!(untouched || zero, "XMM after a wipe");
