@@ -45,6 +45,7 @@
 //! The word is stored Release when a holder gives up and loaded Acquire before a load.
 
 mod adaptive;
+mod flush;
 mod life;
 mod local;
 mod ops;
@@ -63,7 +64,7 @@ pub use self::ops::{CoreDump, LoadError};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
-pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
+pub use self::unit::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
 pub use self::word::Validity;
 
 use crate::kernel::Kernel;

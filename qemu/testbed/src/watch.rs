@@ -10,7 +10,7 @@ use core::arch::naked_asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pcu9::pcu::{LoadFlags, PcuOps, StateError, UnitId};
+use pcu9::pcu::{Gate, LoadFlags, PcuOps, StateError, UnitId};
 use pcu9::x86_64::fpu::{self, Fpu};
 
 use crate::cpu::{self, MAX_CPUS};
@@ -209,6 +209,11 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
             // SAFETY: the same promises.
             unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };
         }
+    }
+
+    unsafe fn unit_flush(lwp: NonNull<Lwp>, gate: Gate) {
+        // SAFETY: the same promises.
+        unsafe { <Fpu>::unit_flush(lwp, gate) };
     }
 
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {

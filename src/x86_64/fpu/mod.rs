@@ -1,13 +1,16 @@
-//! The FPU as a unit: x87, SSE and AVX registers, gated by `CR0.TS`.
+//! The FPU as a unit: x87, SSE, AVX and AVX-512 registers, gated by `CR0.TS`.
 //!
 //! - [`Fpu`]: the unit, for the kernel's table: `UnitOps::of::<Fpu>()`.
-//! - [`FpuArea`]: where an LWP's registers are saved; the kernel's LWP implements it.
+//! - [`FpuArea`]: where an LWP's registers are saved; the kernel's LWP implements it. [`Area`]: memory that is fit for it.
 //! - [`init_cpu`]: per-CPU start.
 //!
-//! An image is saved by XSAVEOPT, XSAVE or FXSAVE, the best that CPUID shows, always with the same requested-feature bitmap.
-//! `PKRU` and supervisor states are not part of it: they take effect in the kernel too, so the kernel switches them itself.
+//! An image is saved by the [`SaveInstruction`] that is the best on this machine, always with the same requested-feature bitmap,
+//! in the one [`Format`] that goes with it. `PKRU` and supervisor states are not part of it: they take effect in the kernel too, so
+//! the kernel switches them itself.
 
+mod area;
 mod detect;
+mod errata;
 mod image;
 
 use core::marker::PhantomData;
@@ -16,45 +19,32 @@ use core::ptr::NonNull;
 use x86_64::registers::control::{Cr0Flags, Cr4Flags};
 use x86_64::registers::model_specific::EferFlags;
 
-pub use self::detect::{Detected, FpuFeatures, InitError, SaveInstruction};
+pub use self::area::{AREA_ALIGN, Area, AreaError, FpuArea, Refused};
+pub use self::detect::{Detected, Format, FpuFeatures, InitError, SaveInstruction};
+
+pub(super) use self::detect::{TILE_DATA, TILES};
+pub(super) use self::image::{COMPACTED, LEGACY_AND_HEADER, XCOMP_BV};
 
 use super::machine::{Faulted, Machine, Native};
-use crate::pcu::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId};
-
-/// The alignment of an area. Intel SDM, volume 1, "XSAVE Area"; FXSAVE is content with 16.
-pub const AREA_ALIGN: usize = 64;
+use crate::pcu::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId};
 
 /// The FPU's place in the kernel's table.
 pub const FPU: UnitId = UnitId::new(0);
 
-/// The kernel has no area for the LWP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
-
-/// An LWP that has a place to save the FPU's registers in.
-///
-/// # Safety
-///
-/// The area is [`FpuFeatures::area_bytes`] long, at a multiple of [`AREA_ALIGN`], was made ready by [`prepare`], belongs to
-/// this LWP alone, and stays the same from the first `Ok` until the LWP has no valid state any more.
-pub unsafe trait FpuArea {
-    /// Gives the area; the first call may allocate it, and may refuse.
-    ///
-    /// Context: at `IPL_PCU`, from the trap too; takes no lock that the scheduler holds, does not wait.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`]: [`Pcu::load`](crate::pcu::Pcu::load) then fails, and the kernel tells the LWP.
-    ///
-    /// # Safety
-    ///
-    /// `lwp` is valid, and nobody else asks for its area at the same time.
-    unsafe fn area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused>;
-}
+/// `IA32_XSS`: the supervisor components that XSAVES saves. Intel SDM, volume 4.
+const IA32_XSS: u32 = 0xda0;
+const FFXSR: u64 = EferFlags::FAST_FXSAVE_FXRSTOR.bits();
+const TASK_SWITCHED: u64 = Cr0Flags::TASK_SWITCHED.bits();
 
 /// What this machine's FPU has, found once: [`FpuFeatures::of`] the [`Native`] machine.
 pub fn features() -> &'static FpuFeatures {
     FpuFeatures::of::<Native>()
+}
+
+/// The bits of `MXCSR` that the processor has, as FXSAVE reports them; [`init_cpu`] finds them out. Until then, and where the
+/// processor reports 0, all but "denormals are zeros". Intel SDM, volume 1, "Guidelines for Writing to the MXCSR Register".
+pub fn mxcsr_mask() -> u32 {
+    Fpu::<Native>::mxcsr_mask()
 }
 
 /// Makes fresh memory an area that holds the initial state.
@@ -97,17 +87,19 @@ impl<M: Machine> Fpu<M> {
     ///
     /// As there.
     pub unsafe fn prepare(area: NonNull<u8>) {
-        let area_bytes = FpuFeatures::of::<M>().area_bytes();
-        // SAFETY: the caller promises so many writable bytes.
-        unsafe { area.write_bytes(0, area_bytes) };
-        let initial = NonNull::from(&image::INITIAL_IMAGE).cast();
-        let bytes = area_bytes.min(image::INITIAL_BYTES);
-        // SAFETY: the caller promises the area, which is not the static image.
-        unsafe { area.copy_from_nonoverlapping(initial, bytes) };
+        // SAFETY: the caller promises the area.
+        unsafe { image::write_initial(area, FpuFeatures::of::<M>()) };
     }
 
-    /// Starts the FPU of this CPU: `CR0.MP` and `NE`, `CR4.OSFXSR`, `OSXMMEXCPT` and `OSXSAVE`, `XCR0`, initial registers,
-    /// and the gate closed, as a new [`CpuPcu`](crate::pcu::CpuPcu) assumes.
+    /// [`mxcsr_mask`], of this machine.
+    pub fn mxcsr_mask() -> u32 {
+        let found = M::detected().mxcsr_mask.get().copied();
+        found.unwrap_or(image::MXCSR_MASK_DEFAULT)
+    }
+
+    /// Starts the FPU of this CPU: `CR0.MP` and `NE`, `CR4.OSFXSR`, `OSXMMEXCPT` and `OSXSAVE`, `XCR0`, `IA32_XSS`,
+    /// initial registers, and the gate closed, as a new [`CpuPcu`](crate::pcu::CpuPcu) assumes. A kernel that enables more in `XCR0`
+    /// (`PKRU`, or AMX by [`amx`](crate::x86_64::amx)) does so afterwards, and switches it itself.
     ///
     /// Context: once on each CPU, before an LWP runs there. Source: Intel SDM, volume 3A, "Initializing the x87
     /// FPU/SSE/XSAVE".
@@ -143,11 +135,20 @@ impl<M: Machine> Fpu<M> {
             // SAFETY: ring 0; nothing but FXSAVE and FXRSTOR depends on the bit.
             unsafe { M::write_efer(efer & !FFXSR) };
         }
+        // SAFETY: the gate is open, and OSFXSR set.
+        let mxcsr_mask = unsafe { image::read_mxcsr_mask::<M>() };
         let mut result = Ok(());
+        if *M::detected().mxcsr_mask.call_once(|| mxcsr_mask) != mxcsr_mask {
+            result = Err(InitError::Differs);
+        }
+        if features.has_xss() {
+            // SAFETY: ring 0; CPUID shows XSAVES, and so the register.
+            unsafe { M::wrmsr(IA32_XSS, 0) };
+        }
         if features.xcr0() != 0 {
             // SAFETY: OSXSAVE is set, and CPUID shows each of these components. Nothing that a loader left stays.
             unsafe { M::xsetbv0(features.xcr0()) };
-            result = features.check_area_bytes::<M>();
+            result = result.and(features.check_area_bytes::<M>());
         }
         // SAFETY: the gate is open, and nobody's state is in the registers yet.
         unsafe { load_initial::<M>() };
@@ -156,9 +157,6 @@ impl<M: Machine> Fpu<M> {
         result
     }
 }
-
-const FFXSR: u64 = EferFlags::FAST_FXSAVE_FXRSTOR.bits();
-const TASK_SWITCHED: u64 = Cr0Flags::TASK_SWITCHED.bits();
 
 // SAFETY: save and restore move all components of `XCR0` that the kernel's user code can reach, with one bitmap for both; a
 // wipe restores the initial image, never FNINIT, which would leave XMM and ST contents in place.
@@ -178,6 +176,10 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
             SaveInstruction::Xsave => unsafe { M::xsave(area, features.xcr0()) },
             // SAFETY: as above; nobody writes an area while its LWP has live registers.
             SaveInstruction::Xsaveopt => unsafe { M::xsaveopt(area, features.xcr0()) },
+            // SAFETY: as above.
+            SaveInstruction::Xsavec => unsafe { M::xsavec(area, features.xcr0()) },
+            // SAFETY: as above, and the core calls this in ring 0.
+            SaveInstruction::Xsaves => unsafe { M::xsaves(area, features.xcr0()) },
         }
     }
 
@@ -218,6 +220,18 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
         unsafe { M::stts() };
     }
 
+    /// Straight on, and without the cheap wipe, which looks at what is in use.
+    unsafe fn unit_flush(lwp: NonNull<L>, _: Gate) {
+        // SAFETY: the core calls this in ring 0, at IPL_PCU; an open gate stays open.
+        unsafe { M::clts() };
+        // SAFETY: the registers are this LWP's, or nobody's and its area is free for them; the gate is open.
+        unsafe { <Self as PcuOps<L>>::state_save(lwp) };
+        // SAFETY: the gate is open, and what was live is saved.
+        unsafe { load_initial::<M>() };
+        // SAFETY: as for CLTS.
+        unsafe { M::stts() };
+    }
+
     unsafe fn state_wipe() {
         // SAFETY: the same promises.
         unsafe { wipe::<M>() };
@@ -244,8 +258,11 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
     }
 }
 
-/// Leaves the initial state in all registers of the unit, by zeroing the vectors if nothing else is in use, which costs a
-/// fraction of a restore.
+/// Leaves the initial state in all registers of the unit: by zeroing the vectors if nothing else is in use, which costs a
+/// fraction of a restore, else by restoring the initial image.
+///
+/// VZEROALL leaves the opmasks and ZMM16 to 31 alone, so AVX-512 must be out of use as x87 must; `XINUSE` says so by what is in
+/// the registers on AMD's processors, by what was done to them on Intel's, and never of a register that is not initial.
 ///
 /// # Safety
 ///
@@ -256,7 +273,9 @@ unsafe fn wipe<M: Machine>() {
         // SAFETY: CPUID shows the instruction, and `init_cpu` has set OSXSAVE.
         let in_use = unsafe { M::xinuse() } & features.xcr0();
         if in_use & !(detect::SSE | detect::AVX) == 0 {
-            // SAFETY: AVX is enabled; the gate is open and nobody's live state in the registers, as for a restore.
+            // SAFETY: the gate is open and nobody's live state in the registers, as for a restore.
+            unsafe { forget_x87_pointers::<M>() };
+            // SAFETY: as above, and AVX is enabled.
             unsafe { M::zero_vectors(image::MXCSR_INITIAL) };
             return;
         }
@@ -267,12 +286,16 @@ unsafe fn wipe<M: Machine>() {
 
 /// Loads the initial image into all registers of the unit.
 ///
+/// A first use is loaded by this too, never by the cheap wipe: a restore makes XSAVEOPT and XSAVES forget the area that they
+/// took for unchanged, which may be another LWP's by now.
+///
 /// # Safety
 ///
 /// As [`restore`].
 unsafe fn load_initial<M: Machine>() {
-    // SAFETY: the same promises; the image is as long as a legacy area and a header.
-    let result = unsafe { restore::<M>(NonNull::from(&image::INITIAL_IMAGE).cast()) };
+    let format = FpuFeatures::of::<M>().save_instruction().format();
+    // SAFETY: the same promises; the image is as long as a legacy area and a header, and names no component.
+    let result = unsafe { restore::<M>(image::initial_image(format)) };
     debug_assert_eq!(result, Ok(()), "the processor refused the initial image");
 }
 
@@ -283,13 +306,30 @@ unsafe fn load_initial<M: Machine>() {
 /// The gate is open, and nobody's live state is in the registers.
 unsafe fn restore<M: Machine>(area: NonNull<u8>) -> Result<(), Faulted> {
     let features = FpuFeatures::of::<M>();
+    // SAFETY: the same promises.
+    unsafe { forget_x87_pointers::<M>() };
     match features.save_instruction() {
         // SAFETY: the same promises.
         SaveInstruction::Fxsave => unsafe { M::fxrstor(area) },
         // SAFETY: as above.
-        SaveInstruction::Xsave | SaveInstruction::Xsaveopt => unsafe {
+        SaveInstruction::Xsave | SaveInstruction::Xsaveopt | SaveInstruction::Xsavec => unsafe {
             M::xrstor(area, features.xcr0())
         },
+        // SAFETY: as above, in ring 0.
+        SaveInstruction::Xsaves => unsafe { M::xrstors(area, features.xcr0()) },
+    }
+}
+
+/// Where a restore would leave them as they are, puts the kernel's own address, operand and opcode in the place of the last x87
+/// instruction's: always, whatever the image says, which its owner may choose (XSA-172, CVE-2016-3158 and 3159).
+///
+/// # Safety
+///
+/// As [`restore`].
+unsafe fn forget_x87_pointers<M: Machine>() {
+    if FpuFeatures::of::<M>().forgets_x87_pointers() {
+        // SAFETY: the gate is open, and nobody's live state is in the registers.
+        unsafe { M::wipe_x87_pointers() };
     }
 }
 
