@@ -274,7 +274,7 @@ unsafe fn wipe<M: Machine>() {
         let in_use = unsafe { M::xinuse() } & features.xcr0();
         if in_use & !(detect::SSE | detect::AVX) == 0 {
             // SAFETY: the gate is open and nobody's live state in the registers, as for a restore.
-            unsafe { forget_x87_pointers::<M>() };
+            unsafe { forget_x87_pointers::<M>(features) };
             // SAFETY: as above, and AVX is enabled.
             unsafe { M::zero_vectors(image::MXCSR_INITIAL) };
             return;
@@ -292,6 +292,7 @@ unsafe fn wipe<M: Machine>() {
 /// # Safety
 ///
 /// As [`restore`].
+#[inline(never)]
 unsafe fn load_initial<M: Machine>() {
     let format = FpuFeatures::of::<M>().save_instruction().format();
     // SAFETY: the same promises; the image is as long as a legacy area and a header, and names no component.
@@ -307,7 +308,7 @@ unsafe fn load_initial<M: Machine>() {
 unsafe fn restore<M: Machine>(area: NonNull<u8>) -> Result<(), Faulted> {
     let features = FpuFeatures::of::<M>();
     // SAFETY: the same promises.
-    unsafe { forget_x87_pointers::<M>() };
+    unsafe { forget_x87_pointers::<M>(features) };
     match features.save_instruction() {
         // SAFETY: the same promises.
         SaveInstruction::Fxsave => unsafe { M::fxrstor(area) },
@@ -326,8 +327,8 @@ unsafe fn restore<M: Machine>(area: NonNull<u8>) -> Result<(), Faulted> {
 /// # Safety
 ///
 /// As [`restore`].
-unsafe fn forget_x87_pointers<M: Machine>() {
-    if FpuFeatures::of::<M>().forgets_x87_pointers() {
+unsafe fn forget_x87_pointers<M: Machine>(features: &FpuFeatures) {
+    if features.forgets_x87_pointers() {
         // SAFETY: the gate is open, and nobody's live state is in the registers.
         unsafe { M::wipe_x87_pointers() };
     }
