@@ -136,13 +136,13 @@ pub(super) unsafe fn zero_vectors(mxcsr: u32) {
 #[inline(never)]
 pub(super) unsafe fn wipe_x87_pointers() {
     static ZERO: u32 = 0;
-    // SAFETY: the caller promises the mode; the clobbers name the registers. A pending error would be raised by FFREE, so it is
-    // cleared first; a full stack would be one more, so FILD's place is freed. What FILD and FSTP leave is a zero, marked empty.
+    // SAFETY: the caller promises the mode; the clobbers name the registers. FFREE would raise a pending error, so it is cleared
+    // first, without a look whether there is one: a flush between domains takes no branch on what is in registers. A full
+    // stack would be an error of FILD's, so its place is freed. What FILD and FSTP leave is a zero, marked empty.
     unsafe {
         asm!(
-            "fnstsw ax", "test al, 0x80", "jz 2f", "fnclex",
-            "2: ffree st(7)", "fild dword ptr [{}]", "fstp st(0)",
-            in(reg) &raw const ZERO, out("ax") _, clobber_abi("C"), options(nostack),
+            "fnclex", "ffree st(7)", "fild dword ptr [{}]", "fstp st(0)",
+            in(reg) &raw const ZERO, clobber_abi("C"), options(nostack),
         );
     }
 }
@@ -193,7 +193,7 @@ pub(super) unsafe fn xrstors(area: NonNull<u8>, mask: u64) -> Result<(), Faulted
 /// # Safety
 ///
 /// As its instruction asks.
-#[inline(always)]
+#[inline]
 unsafe fn restore(at: extern "C" fn(), area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
     let (low, high) = halves(mask);
     let failed: u32;

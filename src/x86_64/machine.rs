@@ -207,7 +207,7 @@ pub unsafe trait Machine: 'static {
     unsafe fn zero_vectors(mxcsr: u32);
 
     /// Executes an x87 instruction of the kernel's own, so that the last instruction's address, operand and opcode say
-    /// nothing of anybody else: FNSTSW, FNCLEX if an error is pending, FFREE, FILD of a zero and FSTP. An x87 state that was
+    /// nothing of anybody else: FNCLEX, FFREE, FILD of a zero and FSTP. An x87 state that was
     /// initial stays so, but for these three.
     ///
     /// # Safety

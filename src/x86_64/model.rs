@@ -3,7 +3,7 @@
 use super::machine::Machine;
 
 /// A processor's vendor, family and model. Intel SDM, volume 2A, "CPUID", "Version Information Returned by CPUID in EAX"; AMD
-/// APM, volume 3, "CPUID Fn0000_0001_EAX Family, Model, Stepping Identifiers".
+/// APM, volume 3, "CPUID `Fn0000_0001_EAX` Family, Model, Stepping Identifiers".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CpuModel {
     pub(super) vendor: [u8; 12],

@@ -79,7 +79,7 @@ fn after_a_flush_another_domain_wipes_nothing() {
     assert_eq!(sum(&world).wipes, 1, "the flush's own");
 }
 
-/// seL4's, Hermit's: the CPU went on naming an LWP that had ended, whose memory was then another's.
+/// The CPU went on naming an LWP that had ended, whose memory was then another's (seL4, commit 7d91ce8e; KAOS, commit 7cb2060).
 #[test]
 fn shared_bug_stale_owner_at_exit() {
     let world = World::new(2, 2, 1, TRUSTING);

@@ -101,6 +101,10 @@ impl fmt::Display for SaveInstruction {
 
 /// What the machine's FPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a bit of CPUID's, and none goes with another"
+)]
 pub struct FpuFeatures {
     save_instruction: SaveInstruction,
     xcr0: u64,

@@ -116,8 +116,8 @@ fn a_component_without_its_feature_is_not_enabled() {
     assert_eq!((no_avx.xcr0(), no_avx.area_bytes()), (3, 576));
     let no_avx512 = with(SAPPHIRE_RAPIDS, 7, 0, [0, 1 << 16, 0, 0]);
     assert_eq!((no_avx512.xcr0(), no_avx512.area_bytes()), (7, 832));
-    let no_amx = with(SAPPHIRE_RAPIDS, 7, 0, [0, 0, 0, 1 << 24]);
-    assert_eq!(no_amx.tiles_bytes(), None);
+    let no_tiles = with(SAPPHIRE_RAPIDS, 7, 0, [0, 0, 0, 1 << 24]);
+    assert_eq!(no_tiles.tiles_bytes(), None);
     // And the reverse: the feature is shown, and one of the three components is not.
     let no_opmask = with(SAPPHIRE_RAPIDS, 0xd, 0, [1 << 5, 0, 0, 0]);
     assert_eq!(no_opmask.xcr0(), 7);

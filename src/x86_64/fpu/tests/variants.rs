@@ -112,7 +112,8 @@ fn the_instruction_is_the_one_that_is_left<M: Machine>() {
     assert_eq!(mxcsr_mask(), 0xffbf);
 }
 
-/// Hermit's: FXSAVE's tag word has a bit for each register that is *occupied*, so the 0xffff of FNSTENV's would be eight of them.
+/// FXSAVE's tag word has a bit for each register that is *occupied*, so FNSTENV's 0xffff would be a full stack (Hermit; tgoskits,
+/// pull request 1366).
 /// The processor's own word after a load of the initial image is the judge.
 fn shared_bug_tag_word_of_the_initial_image<M: Machine>() {
     let (mut initial, mut saved) = (Lwp::boxed::<M>(), Lwp::boxed::<M>());
@@ -128,7 +129,8 @@ fn shared_bug_tag_word_of_the_initial_image<M: Machine>() {
     assert_eq!(initial.0[4..6], [0, 0]);
 }
 
-/// Several kernels': an area of zeros has MXCSR 0, every SSE exception unmasked, and FCW 0, the same for x87.
+/// An area of zeros has MXCSR 0, every SSE exception unmasked, and FCW 0, the same for x87 (RIOT, pull request 2377; LK, pull
+/// request 72).
 fn shared_bug_initial_image_of_zeros<M: Machine>() {
     let (mut initial, mut saved) = (Lwp::boxed::<M>(), Lwp::boxed::<M>());
     assert_eq!(initial.0[..2], 0x037f_u16.to_le_bytes());
@@ -147,7 +149,7 @@ fn shared_bug_initial_image_of_zeros<M: Machine>() {
     assert!(again.is_initial::<M>(), "saved, loaded and saved again");
 }
 
-/// StarryOS', and others': user code has AVX, and FXSAVE saves it. What is enabled is what is saved and restored.
+/// User code has AVX, and FXSAVE saves it. What is enabled is what is saved and restored.
 fn shared_bug_xcr0_wider_than_what_is_saved<M: Machine>() {
     let features = FpuFeatures::of::<M>();
     let area_bytes = features.area_bytes();
