@@ -143,9 +143,10 @@ mod native {
     }
 
     fn restore(instruction: SaveInstruction, image: &Area, area: &mut Area, mask: u64) -> u64 {
-        match instruction {
-            SaveInstruction::Fxsave => rounds!("fxrstor64 [rdi]", image, area, mask),
-            _ => rounds!("xrstor64 [rdi]", image, area, mask),
+        if instruction == SaveInstruction::Fxsave {
+            rounds!("fxrstor64 [rdi]", image, area, mask)
+        } else {
+            rounds!("xrstor64 [rdi]", image, area, mask)
         }
     }
 
