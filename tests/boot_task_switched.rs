@@ -90,15 +90,15 @@ mod kernel {
 
         unsafe fn state_save(lwp: NonNull<Lwp>) {
             // SAFETY: the caller's promise.
-            unsafe { Fpu::state_save(lwp) };
+            unsafe { <Fpu>::state_save(lwp) };
         }
         unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
             // SAFETY: the caller's promise.
-            unsafe { Fpu::state_load(lwp, flags) }
+            unsafe { <Fpu>::state_load(lwp, flags) }
         }
         unsafe fn state_release(lwp: NonNull<Lwp>) {
             // SAFETY: the caller's promise.
-            unsafe { Fpu::state_release(lwp) };
+            unsafe { <Fpu>::state_release(lwp) };
         }
         unsafe fn unit_enable() {
             if !is_task_switched() {
@@ -124,11 +124,11 @@ mod kernel {
         }
         unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
             // SAFETY: the caller's promise.
-            unsafe { Fpu::state_copy(parent, child) };
+            unsafe { <Fpu>::state_copy(parent, child) };
         }
         unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
             // SAFETY: the caller's promise.
-            unsafe { Fpu::is_initial(lwp) }
+            unsafe { <Fpu>::is_initial(lwp) }
         }
     }
 

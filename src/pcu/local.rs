@@ -51,6 +51,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 }
 
 impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
+    pub(super) fn kernel(&self) -> &K {
+        self.kernel
+    }
+
     /// The state of an LWP that the caller holds a token for, or whose live registers this CPU holds.
     pub(super) fn lwp_pcu(&self, lwp: NonNull<K::Lwp>) -> &LwpPcu<N> {
         // SAFETY: P4 holds for an LWP with a token, and for the owner of live registers (I3, I7: it is not freed before

@@ -46,6 +46,7 @@
 //! kernel, which hands the LWP from CPU to CPU. `tests/loom` fails where either is weaker.
 
 mod adaptive;
+mod flush;
 #[cfg(not(loom))]
 mod layout;
 mod life;
@@ -70,7 +71,7 @@ pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::section::{Section, SectionError};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
-pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
+pub use self::unit::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
 pub use self::word::Validity;
 
 use crate::kernel::Kernel;

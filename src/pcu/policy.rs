@@ -130,7 +130,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             return Err(PolicyError::NeedsTraps(unit));
         }
         self.policies[unit.index()].store(policy.encode(), Ordering::Relaxed);
-        Ok(self.flush_all(lwp.kernel(), cpus)?)
+        Ok(self.empty_all(lwp.kernel(), cpus)?)
     }
 
     /// Gives an LWP a policy of its own, or takes it away. Units whose use does not trap keep their unit's policy where the
@@ -170,7 +170,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ) -> Result<(), NoAnswer> {
         self.leak_rule
             .store(encode_leak_rule(rule), Ordering::Relaxed);
-        self.flush_all(lwp.kernel(), cpus)
+        self.empty_all(lwp.kernel(), cpus)
     }
 
     /// Shall a CPU that goes idle save what is live there? The registers stay linked, so nothing is loaded again if the same
@@ -188,18 +188,18 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
     }
 
-    fn flush_all(&self, kernel: &K, cpus: impl IntoIterator<Item = CpuId>) -> Result<(), NoAnswer> {
+    fn empty_all(&self, kernel: &K, cpus: impl IntoIterator<Item = CpuId>) -> Result<(), NoAnswer> {
         let mut result = Ok(());
         for cpu in cpus {
-            let flush = &|ipl: &IplPcu<'_, K, N>| self.flush(ipl);
-            let answer = kernel.cross_call(IplPcu::up(kernel), cpu, flush);
+            let empty = &|ipl: &IplPcu<'_, K, N>| self.empty(ipl);
+            let answer = kernel.cross_call(IplPcu::up(kernel), cpu, empty);
             result = result.and(answer);
         }
         result
     }
 
     /// Leaves this CPU's units with initial registers and closed gates, but those that a kernel section uses: its end does so.
-    fn flush(&self, ipl: &IplPcu<'_, K, N>) {
+    fn empty(&self, ipl: &IplPcu<'_, K, N>) {
         self.save_all_on_cpu(ipl);
         let local = self.local(ipl);
         for unit in self.units() {

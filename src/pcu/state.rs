@@ -1,6 +1,7 @@
 //! What the protocol remembers: [`CpuPcu`] for a CPU, [`LwpPcu`] for an LWP.
 
 use core::fmt;
+use core::hint::select_unpredictable;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{self, AtomicPtr, Ordering};
 
@@ -79,6 +80,17 @@ impl<L, const N: usize> CpuPcu<L, N> {
         }
     }
 
+    /// The LWP whose live registers this CPU holds, or else the other one, without a branch; and whether there is an owner.
+    pub(super) fn owner_or(&self, unit: UnitId, other: NonNull<L>) -> (bool, NonNull<L>) {
+        let slot = &self.units[unit.index()];
+        let is_live = Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live();
+        let owner = slot.owner.load(Ordering::Relaxed);
+        let lwp = select_unpredictable(is_live, owner, other.as_ptr());
+        debug_assert!(!lwp.is_null(), "a live tag without an owner");
+        // SAFETY: a live tag stands beside its owner's address.
+        (is_live, unsafe { NonNull::new_unchecked(lwp) })
+    }
+
     /// Is the gate of `unit` open on this CPU?
     pub fn is_enabled(&self, unit: UnitId) -> bool {
         self.enabled() & unit.bit() != 0
@@ -136,6 +148,15 @@ impl<L, const N: usize> CpuPcu<L, N> {
         let residue = if summary == NO_DOMAIN { 0 } else { RESIDUE };
         let enabled = u64::from(self.enabled());
         self.attention.store(enabled | residue, Ordering::Relaxed);
+    }
+
+    /// Notes that every gate is closed and that no register holds anybody's bits.
+    pub(super) fn forget_all(&self) {
+        for slot in &self.units {
+            slot.residue.store(NO_DOMAIN, Ordering::Relaxed);
+        }
+        self.residue_summary.store(NO_DOMAIN, Ordering::Relaxed);
+        self.attention.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn residue_summary(&self) -> u64 {

@@ -94,7 +94,11 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn bump(&self) {
+        self.add(1);
+    }
+
+    pub(super) fn add(&self, number: u64) {
         let count = self.0.load(Ordering::Relaxed);
-        self.0.store(count.wrapping_add(1), Ordering::Relaxed);
+        self.0.store(count.wrapping_add(number), Ordering::Relaxed);
     }
 }

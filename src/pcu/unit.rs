@@ -89,6 +89,15 @@ impl fmt::Display for StateError {
 
 impl core::error::Error for StateError {}
 
+/// Whether a unit can be used on a CPU without a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It can.
+    Open,
+    /// A use traps.
+    Closed,
+}
+
 /// The operations of one unit, implemented by the machine-dependent side. NetBSD: `pcu_ops_t`.
 ///
 /// The core calls all of them at `IPL_PCU`; none may wait, call back into [`Pcu`](super::Pcu), or look at who is current:
@@ -163,6 +172,26 @@ pub unsafe trait PcuOps<L> {
     /// Nobody's live state is in the registers, and the unit is enabled.
     unsafe fn state_wipe();
 
+    /// Saves the registers to the memory of `lwp`, loads the initial state and closes the gate: [`Pcu::flush`](super::Pcu::flush).
+    /// A unit that can does this by the same instructions whether the registers were in use or not, which goes for the gate too.
+    ///
+    /// # Safety
+    ///
+    /// At `IPL_PCU`. The live registers here are those of `lwp`; or there are none, and the memory of `lwp` is free for whatever
+    /// the registers hold.
+    unsafe fn unit_flush(lwp: NonNull<L>, gate: Gate) {
+        if gate == Gate::Closed {
+            // SAFETY: at IPL_PCU; the gate is closed again below.
+            unsafe { Self::unit_enable() };
+        }
+        // SAFETY: the gate is open, and the caller promises the registers or the memory.
+        unsafe { Self::state_save(lwp) };
+        // SAFETY: what was live is saved.
+        unsafe { Self::state_wipe() };
+        // SAFETY: at IPL_PCU, the gate is open.
+        unsafe { Self::unit_trap() };
+    }
+
     /// Copies the saved state of `parent` to `child`, memory to memory. It cannot fail: the kernel gave the child its
     /// area before.
     ///
@@ -189,6 +218,7 @@ pub struct UnitOps<L> {
     pub(super) unit_enable: unsafe fn(),
     pub(super) unit_trap: unsafe fn(),
     pub(super) state_wipe: unsafe fn(),
+    pub(super) unit_flush: unsafe fn(NonNull<L>, Gate),
     pub(super) state_copy: unsafe fn(NonNull<L>, NonNull<L>),
     pub(super) is_initial: unsafe fn(NonNull<L>) -> bool,
 }
@@ -205,6 +235,7 @@ impl<L> UnitOps<L> {
             unit_enable: U::unit_enable,
             unit_trap: U::unit_trap,
             state_wipe: U::state_wipe,
+            unit_flush: U::unit_flush,
             state_copy: U::state_copy,
             is_initial: U::is_initial,
         }

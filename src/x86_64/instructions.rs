@@ -1,6 +1,8 @@
 //! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families, and accesses by `gs`. The only assembly
 //! of the crate.
 //!
+//! What each is and asks of its caller stands at [`Machine`](super::machine::Machine), whose functions these are.
+//!
 //! None of them is `nomem`: each reads or writes memory, or decides whether a later access to registers traps, and so must
 //! stay where it is among the accesses around it. None is `preserves_flags` where it changes them.
 //!
@@ -12,44 +14,45 @@ use core::ptr::NonNull;
 
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
-/// Clears `CR0.TS`: the FPU may be used. Intel SDM, volume 2A, "CLTS".
+use super::machine::Faulted;
+
+/// [`Machine::clts`](super::machine::Machine::clts).
 ///
 /// # Safety
 ///
-/// In ring 0, at `IPL_PCU`.
+/// As there.
 pub(super) unsafe fn clts() {
     // SAFETY: ring 0 is promised. Not `nomem`: accesses to areas must not move above it.
     unsafe { asm!("clts", options(nostack, preserves_flags)) };
 }
 
-/// Sets `CR0.TS`: the next use of the FPU raises `#NM`. Intel SDM, volume 3A, "Control Registers".
+/// [`Machine::stts`](super::machine::Machine::stts).
 ///
 /// # Safety
 ///
-/// In ring 0, at `IPL_PCU`.
+/// As there.
 pub(super) unsafe fn stts() {
     let cr0 = Cr0::read_raw() | Cr0Flags::TASK_SWITCHED.bits();
     // SAFETY: ring 0 is promised; TS alone changes, and soft-float code does not notice it.
     unsafe { Cr0::write_raw(cr0) };
 }
 
-/// Saves x87, MMX and SSE state. Intel SDM, volume 2A, "FXSAVE".
+/// [`Machine::fxsave`](super::machine::Machine::fxsave).
 ///
 /// # Safety
 ///
-/// `area` is 512 writable bytes at a multiple of 16; `CR0.TS` is clear.
+/// As there.
 #[inline(never)]
 pub(super) unsafe fn fxsave(area: NonNull<u8>) {
     // SAFETY: the caller promises the area.
     unsafe { asm!("fxsave64 [{}]", in(reg) area.as_ptr(), options(nostack, preserves_flags)) };
 }
 
-/// Saves the components in `mask`. Intel SDM, volume 1, "Operation of XSAVE".
+/// [`Machine::xsave`](super::machine::Machine::xsave).
 ///
 /// # Safety
 ///
-/// `area` is writable, at a multiple of 64, and large enough for `mask` in the standard format; `CR0.TS` is clear and
-/// `CR4.OSXSAVE` set.
+/// As there.
 #[inline(never)]
 pub(super) unsafe fn xsave(area: NonNull<u8>, mask: u64) {
     let (low, high) = halves(mask);
@@ -59,12 +62,11 @@ pub(super) unsafe fn xsave(area: NonNull<u8>, mask: u64) {
     }
 }
 
-/// Saves the components in `mask` that were changed since they were loaded from the same area. Intel SDM, volume 1,
-/// "Operation of XSAVEOPT".
+/// [`Machine::xsaveopt`](super::machine::Machine::xsaveopt).
 ///
 /// # Safety
 ///
-/// As [`xsave`]; whatever the last restore on this CPU from this area loaded is still in the area, unless changed by it.
+/// As there.
 #[inline(never)]
 pub(super) unsafe fn xsaveopt(area: NonNull<u8>, mask: u64) {
     let (low, high) = halves(mask);
@@ -74,12 +76,39 @@ pub(super) unsafe fn xsaveopt(area: NonNull<u8>, mask: u64) {
     }
 }
 
-/// The components of `XCR0` that are not in their initial state. Intel SDM, volume 1, "XSAVE-Enabled Registers Group" and
-/// volume 2C, "XGETBV" with ECX = 1.
+/// [`Machine::xsavec`](super::machine::Machine::xsavec).
 ///
 /// # Safety
 ///
-/// `CR4.OSXSAVE` is set, and CPUID.(0DH,1):EAX[2].
+/// As there.
+#[inline(never)]
+pub(super) unsafe fn xsavec(area: NonNull<u8>, mask: u64) {
+    let (low, high) = halves(mask);
+    // SAFETY: the caller promises the area and the mode.
+    unsafe {
+        asm!("xsavec64 [{}]", in(reg) area.as_ptr(), in("eax") low, in("edx") high, options(nostack, preserves_flags));
+    }
+}
+
+/// [`Machine::xsaves`](super::machine::Machine::xsaves).
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+pub(super) unsafe fn xsaves(area: NonNull<u8>, mask: u64) {
+    let (low, high) = halves(mask);
+    // SAFETY: the caller promises the area and the mode.
+    unsafe {
+        asm!("xsaves64 [{}]", in(reg) area.as_ptr(), in("eax") low, in("edx") high, options(nostack, preserves_flags));
+    }
+}
+
+/// [`Machine::xinuse`](super::machine::Machine::xinuse).
+///
+/// # Safety
+///
+/// As there.
 pub(super) unsafe fn xinuse() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: the caller promises the instruction. Not `nomem`: the answer changes with every restore.
@@ -89,48 +118,90 @@ pub(super) unsafe fn xinuse() -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Zeroes YMM0 to YMM15 and loads MXCSR from `mxcsr`. Intel SDM, volume 2C, "VZEROALL", volume 2A, "LDMXCSR".
+/// [`Machine::zero_vectors`](super::machine::Machine::zero_vectors).
 ///
 /// # Safety
 ///
-/// AVX is enabled in `XCR0`; `CR0.TS` is clear; nobody's live state is in the registers.
+/// As there.
 #[inline(never)]
 pub(super) unsafe fn zero_vectors(mxcsr: u32) {
     // SAFETY: the caller promises the mode; the clobbers name the registers.
     unsafe { asm!("vzeroall", "ldmxcsr [{}]", in(reg) &raw const mxcsr, clobber_abi("C")) };
 }
 
-/// The processor refused an image: the registers may hold any part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Faulted;
-
-/// Loads x87, MMX and SSE state. Intel SDM, volume 2A, "FXRSTOR".
+/// [`Machine::wipe_x87_pointers`](super::machine::Machine::wipe_x87_pointers).
 ///
 /// # Safety
 ///
-/// `CR0.TS` is clear. The area may be bad or not mapped if the kernel's handlers ask [`fixup`]; nobody's live state is in
-/// the registers.
-pub(super) unsafe fn fxrstor(area: NonNull<u8>) -> Result<(), Faulted> {
-    let failed: u32;
-    // SAFETY: `fxrstor_at` is called with what it takes; the clobbers name all that a restore changes.
-    unsafe {
-        asm!("call {at}", at = sym fxrstor_at, in("rdi") area.as_ptr(), lateout("eax") failed, clobber_abi("C"));
-    }
-    if failed == 0 { Ok(()) } else { Err(Faulted) }
-}
-
-/// Loads the components in `mask`. Intel SDM, volume 1, "Operation of XRSTOR".
-///
-/// # Safety
-///
-/// As [`fxrstor`]; `CR4.OSXSAVE` is set.
-pub(super) unsafe fn xrstor(area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
-    let (low, high) = halves(mask);
-    let failed: u32;
-    // SAFETY: `xrstor_at` is called with what it takes; the clobbers name all that a restore changes.
+/// As there.
+#[inline(never)]
+pub(super) unsafe fn wipe_x87_pointers() {
+    static ZERO: u32 = 0;
+    // SAFETY: the caller promises the mode; the clobbers name the registers. FFREE would raise a pending error, so it is cleared
+    // first, without a look whether there is one: a flush between domains takes no branch on what is in registers. A full
+    // stack would be an error of FILD's, so its place is freed. What FILD and FSTP leave is a zero, marked empty.
     unsafe {
         asm!(
-            "call {at}", at = sym xrstor_at,
+            "fnclex", "ffree st(7)", "fild dword ptr [{}]", "fstp st(0)",
+            in(reg) &raw const ZERO, clobber_abi("C"), options(nostack),
+        );
+    }
+}
+
+/// [`Machine::tile_release`](super::machine::Machine::tile_release).
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+pub(super) unsafe fn tile_release() {
+    // SAFETY: the caller promises the mode; compiled code has nothing in tiles.
+    unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+}
+
+/// [`Machine::fxrstor`](super::machine::Machine::fxrstor).
+///
+/// # Safety
+///
+/// As there.
+pub(super) unsafe fn fxrstor(area: NonNull<u8>) -> Result<(), Faulted> {
+    // SAFETY: the caller promises what FXRSTOR needs, which takes no mask.
+    unsafe { restore(fxrstor_at, area, 0) }
+}
+
+/// [`Machine::xrstor`](super::machine::Machine::xrstor).
+///
+/// # Safety
+///
+/// As there.
+pub(super) unsafe fn xrstor(area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
+    // SAFETY: the caller promises what XRSTOR needs.
+    unsafe { restore(xrstor_at, area, mask) }
+}
+
+/// [`Machine::xrstors`](super::machine::Machine::xrstors).
+///
+/// # Safety
+///
+/// As there.
+pub(super) unsafe fn xrstors(area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
+    // SAFETY: the caller promises what XRSTORS needs.
+    unsafe { restore(xrstors_at, area, mask) }
+}
+
+/// Calls `at`, one of the restores below.
+///
+/// # Safety
+///
+/// As its instruction asks.
+#[inline]
+unsafe fn restore(at: extern "C" fn(), area: NonNull<u8>, mask: u64) -> Result<(), Faulted> {
+    let (low, high) = halves(mask);
+    let failed: u32;
+    // SAFETY: the restores take the area in RDI and the mask in EDX:EAX; the clobbers name all that they change.
+    unsafe {
+        asm!(
+            "call {at}", at = in(reg) at,
             in("rdi") area.as_ptr(), inlateout("eax") low => failed, in("edx") high,
             clobber_abi("C"),
         );
@@ -158,6 +229,12 @@ extern "C" fn xrstor_at() {
     naked_asm!("xrstor64 [rdi]", "xor eax, eax", "ret");
 }
 
+/// As [`fxrstor_at`].
+#[unsafe(naked)]
+extern "C" fn xrstors_at() {
+    naked_asm!("xrstors64 [rdi]", "xor eax, eax", "ret");
+}
+
 /// Where a faulted restore continues: its return address is on the stack, as at the fault.
 #[unsafe(naked)]
 extern "C" fn restore_failed() {
@@ -166,8 +243,10 @@ extern "C" fn restore_failed() {
 
 pub(super) fn fixup(rip: u64) -> Option<u64> {
     let address = |function: extern "C" fn()| function as usize as u64;
-    let may_fault = rip == address(fxrstor_at) || rip == address(xrstor_at);
-    may_fault.then(|| address(restore_failed))
+    [fxrstor_at, xrstor_at, xrstors_at]
+        .map(address)
+        .contains(&rip)
+        .then(|| address(restore_failed))
 }
 
 /// One instruction for each size of a word: the templates for 1, 2, 4 and 8 bytes, then the operands.

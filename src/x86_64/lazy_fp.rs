@@ -7,8 +7,8 @@
 //! change to eager switching, and for Hygon, which builds AMD's cores. A vendor of whom nothing is known counts as affected.
 //! `IA32_ARCH_CAPABILITIES` has no bit for it: `RDCL_NO` (Intel SDM, volume 4) is about Meltdown.
 
-use core::arch::x86_64::__cpuid;
-
+use super::machine::Native;
+use super::model::CpuModel;
 use crate::pcu::Policy;
 
 /// What is known of this CPU and `LazyFP`.
@@ -26,16 +26,7 @@ pub enum LazyFp {
 impl LazyFp {
     /// Asks CPUID. Under a hypervisor the answer is about the CPU that the guest is shown, and the guest may be moved.
     pub fn detect() -> Self {
-        let leaf = __cpuid(0);
-        let mut vendor = [0; 12];
-        for (bytes, register) in vendor
-            .chunks_exact_mut(4)
-            .zip([leaf.ebx, leaf.edx, leaf.ecx])
-        {
-            bytes.copy_from_slice(&register.to_le_bytes());
-        }
-        let signature = if leaf.eax >= 1 { __cpuid(1).eax } else { 0 };
-        Self::of(&vendor, signature)
+        Self::of(&CpuModel::of::<Native>())
     }
 
     /// Must foreign registers be kept out of reach?
@@ -54,13 +45,10 @@ impl LazyFp {
         }
     }
 
-    /// Source of the layout: Intel SDM, volume 2A, "CPUID", "Version Information Returned by CPUID in EAX".
-    fn of(vendor: &[u8; 12], signature: u32) -> Self {
-        let (model, family) = (signature >> 4 & 0xf, signature >> 8 & 0xf);
-        let model = model | (signature >> 12 & 0xf0);
-        match vendor {
+    fn of(cpu: &CpuModel) -> Self {
+        match &cpu.vendor {
             b"AuthenticAMD" | b"HygonGenuine" => Self::NotAffected,
-            b"GenuineIntel" if family == 6 => Self::of_intel_family_6(model),
+            b"GenuineIntel" if cpu.family == 6 => Self::of_intel_family_6(cpu.model),
             _ => Self::Unknown,
         }
     }
@@ -96,7 +84,8 @@ mod tests {
             (b"GenuineIntel", 0x0000_0f4a, LazyFp::Unknown),     // family 15
             (b"CentaurHauls", 0x0000_06fe, LazyFp::Unknown),
         ] {
-            assert_eq!(LazyFp::of(vendor, signature), expected, "{signature:#x}");
+            let cpu = CpuModel::new(*vendor, signature);
+            assert_eq!(LazyFp::of(&cpu), expected, "{signature:#x}");
         }
     }
 

@@ -1,22 +1,30 @@
 //! The reference machine: `x86_64`, and its FPU as a unit.
 //!
 //! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
+//! - [`amx`]: AMX's tiles as a unit of their own.
+//! - [`machine`]: the instructions and registers behind a trait, so that the unit also runs on a model of a processor.
 //! - [`Gs`]: per-CPU data by the segment register `gs`.
 //! - [`LazyFp`]: whether registers behind a closed gate can be read.
+//! - [`DeviceNotAvailable`]: what the kernel's `#NM` handler asks first.
 //! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
 //!
 //! The instructions themselves stand in one private module; nothing else here is assembly. The crate compiles to soft-float
 //! code for a kernel target, and uses no FPU register outside those instructions.
 
+pub mod amx;
 pub mod fpu;
 #[cfg(not(loom))]
 mod gs;
 mod instructions;
 mod lazy_fp;
+pub mod machine;
+mod model;
+mod nm;
 
 #[cfg(not(loom))]
 pub use self::gs::Gs;
 pub use self::lazy_fp::LazyFp;
+pub use self::nm::{DeviceNotAvailable, UsedBy};
 
 /// Gives the address to continue at when the instruction at `rip` faulted and was allowed to: the restore of a saved state
 /// whose image is bad or not mapped. `None` for every other address.

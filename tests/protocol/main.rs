@@ -4,6 +4,7 @@
 //! Leak rule: each test names its own.
 
 mod edges;
+mod flush;
 mod leaks;
 mod memory;
 mod policies;

@@ -34,6 +34,12 @@ use std::process::ExitCode;
 pub use boot::{Run, boot_test};
 pub use error::{Error, Result};
 
+/// Sets a table in columns: the first column to the left, the others to the right.
+#[must_use]
+pub fn render_table(rows: &[Vec<String>]) -> String {
+    table::render(rows, true)
+}
+
 /// Does what the command line says, and returns the program's exit status.
 pub fn main() -> ExitCode {
     let result = cli::parse(std::env::args_os().collect()).and_then(|command| match command {

@@ -6,13 +6,13 @@
 pub(crate) mod percpu;
 
 use alloc::alloc::{alloc, dealloc};
-use core::alloc::Layout;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
-use pcu9::x86_64::fpu::{self, FpuArea, Refused};
+use pcu9::x86_64::fpu::{self, Area, FpuArea, Refused};
+use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 
 pub use self::percpu::{CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu};
@@ -149,11 +149,13 @@ impl LwpFpu {
 
     /// For an LWP of `domain` (0: none) that may use the FPU; `None` without memory for its area.
     pub(crate) fn with_area(domain: u64) -> Option<Self> {
+        let layout = <Area>::layout();
         // SAFETY: the layout's size is not zero.
-        let area = NonNull::new(unsafe { alloc(area_layout()) })?;
-        // SAFETY: new memory of the right size and alignment.
-        unsafe { fpu::prepare(area) };
-        Some(Self::new(area.as_ptr(), domain))
+        let memory = NonNull::new(unsafe { alloc(layout) })?;
+        let memory = NonNull::slice_from_raw_parts(memory, layout.size());
+        // SAFETY: new memory, for this LWP alone.
+        let area = unsafe { <Area>::new(memory) }.expect("the layout is an area's");
+        Some(Self::new(area.pointer().as_ptr(), domain))
     }
 }
 
@@ -162,14 +164,9 @@ impl Drop for LwpFpu {
         let area = *self.allocated.get_mut();
         if !area.is_null() {
             // SAFETY: `with_area` allocated it with this layout.
-            unsafe { dealloc(area, area_layout()) };
+            unsafe { dealloc(area, <Area>::layout()) };
         }
     }
-}
-
-fn area_layout() -> Layout {
-    Layout::from_size_align(fpu::features().area_bytes(), fpu::AREA_ALIGN)
-        .expect("an area is small")
 }
 
 // SAFETY: `with_area` makes an area of that size and alignment ready, for this LWP alone; only a test puts another in its
@@ -235,15 +232,21 @@ pub(crate) fn before_user() {
     }
 }
 
+/// What the #NM at `rip` is about.
+pub(crate) fn whose_trap(by: UsedBy, rip: u64) -> DeviceNotAvailable {
+    // SAFETY: the kernel runs in ring 0.
+    unsafe { DeviceNotAvailable::classify(by, rip) }
+}
+
 /// #NM, with interrupts still off; they are on while it waits for another CPU, and off again at the end.
 ///
 /// # Errors
 ///
 /// [`LoadError`]: the LWP cannot go on.
-pub(crate) fn trap() -> Result<(), LoadError> {
+pub(crate) fn trap(unit: UnitId) -> Result<(), LoadError> {
     // SAFETY: the trap's entry turned interrupts off where they were on, and nobody else turns them on again.
     let ipl = unsafe { IplPcu::adopt(&KERNEL, true) };
-    let result = PCU.trap(ipl, &mut current(), FPU);
+    let result = PCU.trap(ipl, &mut current(), unit);
     interrupts::disable();
     result
 }

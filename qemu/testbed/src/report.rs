@@ -3,7 +3,7 @@
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering::Relaxed;
 
-use pcu9::x86_64::fpu::{self, SaveInstruction};
+use pcu9::x86_64::fpu;
 
 use crate::glue::{self, FPU};
 use crate::{cpu, line, sched};
@@ -21,15 +21,11 @@ pub(crate) fn boot() {
         place.copy_from_slice(&word.to_le_bytes());
     }
     let features = fpu::features();
-    let save = match features.save_instruction() {
-        SaveInstruction::Fxsave => "fxsave",
-        SaveInstruction::Xsave => "xsave",
-        SaveInstruction::Xsaveopt => "xsaveopt",
-    };
     line!(
-        "@boot cpus={} cpu_vendor={} xsave={save} xcr0={:#x} area={}",
+        "@boot cpus={} cpu_vendor={} xsave={} xcr0={:#x} area={}",
         cpu::n_cpus(),
         core::str::from_utf8(&vendor).unwrap_or("?"),
+        features.save_instruction(),
         features.xcr0(),
         features.area_bytes(),
     );

@@ -20,6 +20,7 @@
 
 mod looks;
 mod policies;
+mod stray;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -39,6 +40,9 @@ pub use looks::{
     Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
     set_task_switched_by_hand,
 };
+pub(crate) use stray::caught;
+pub use stray::stray_use;
+
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 
 /// A boot test's case while it runs: what it prints and whether it failed.

@@ -10,7 +10,7 @@ use core::arch::naked_asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pcu9::pcu::{LoadFlags, PcuOps, StateError, UnitId};
+use pcu9::pcu::{Gate, LoadFlags, PcuOps, StateError, UnitId};
 use pcu9::x86_64::fpu::{self, Fpu};
 
 use crate::cpu::{self, MAX_CPUS};
@@ -181,17 +181,17 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
 
     unsafe fn state_save(lwp: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_save(lwp) };
+        unsafe { <Fpu>::state_save(lwp) };
     }
 
     unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_load(lwp, flags) }
+        unsafe { <Fpu>::state_load(lwp, flags) }
     }
 
     unsafe fn state_release(lwp: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_release(lwp) };
+        unsafe { <Fpu>::state_release(lwp) };
     }
 
     unsafe fn unit_enable() {
@@ -211,13 +211,18 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
         }
     }
 
+    unsafe fn unit_flush(lwp: NonNull<Lwp>, gate: Gate) {
+        // SAFETY: the same promises.
+        unsafe { <Fpu>::unit_flush(lwp, gate) };
+    }
+
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
         // SAFETY: the same promises.
-        unsafe { Fpu::state_copy(parent, child) };
+        unsafe { <Fpu>::state_copy(parent, child) };
     }
 
     unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
         // SAFETY: the same promises.
-        unsafe { Fpu::is_initial(lwp) }
+        unsafe { <Fpu>::is_initial(lwp) }
     }
 }

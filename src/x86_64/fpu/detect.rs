@@ -1,29 +1,56 @@
 //! What CPUID says of the FPU. Asked once: under a hypervisor each CPUID is an exit, so it is on no hot path.
 
-use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+use core::arch::x86_64::CpuidResult;
 use core::fmt;
 
 use spin::Once;
 
-use super::image::INITIAL_BYTES;
+use super::errata;
+use super::image::LEGACY_AND_HEADER;
+use crate::x86_64::machine::Machine;
+use crate::x86_64::model::CpuModel;
 
 /// CPUID.01H:ECX, Intel SDM, volume 2A, "CPUID", table of feature information.
 const ECX_XSAVE: u32 = 1 << 26;
 const ECX_AVX: u32 = 1 << 28;
+/// CPUID.(07H,0):EBX, same source.
+const EBX_AVX512F: u32 = 1 << 16;
+/// CPUID.(07H,0):EDX, same source.
+const EDX_AMX_TILE: u32 = 1 << 24;
 /// CPUID.(0DH,1):EAX, same source, "Processor Extended State Enumeration".
 const EAX_XSAVEOPT: u32 = 1 << 0;
+const EAX_XSAVEC: u32 = 1 << 1;
 const EAX_XGETBV1: u32 = 1 << 2;
+const EAX_XSAVES: u32 = 1 << 3;
+const EAX_XFD: u32 = 1 << 4;
+/// CPUID.(0DH,component):ECX: in the compacted format the component begins at a multiple of 64; XFD gates it.
+const ECX_ALIGNED: u32 = 1 << 1;
+const ECX_XFD: u32 = 1 << 2;
+/// CPUID.80000008H:EBX, AMD APM, volume 3: `RstrFpErrPtrs`, "FXSAVE, XSAVE, XSAVEOPT, FXRSTOR, XRSTOR always save/restore error
+/// pointers".
+const EBX_RSTR_FP_ERR_PTRS: u32 = 1 << 2;
 
 /// Components of `XCR0`, Intel SDM, volume 1, "XSAVE-Supported Features and State-Component Bitmaps".
 pub(super) const X87: u64 = 1 << 0;
 pub(super) const SSE: u64 = 1 << 1;
 pub(super) const AVX: u64 = 1 << 2;
+/// The opmasks, the upper halves of ZMM0 to 15, and ZMM16 to 31: all or none.
+pub(super) const AVX512: u64 = 0b111 << 5;
+/// The configuration and the data of AMX's tiles: the unit of [`x86_64::amx`](crate::x86_64::amx).
+pub(in crate::x86_64) const TILES: u64 = TILE_CONFIG | TILE_DATA;
+const TILE_CONFIG: u64 = 1 << 17;
+pub(in crate::x86_64) const TILE_DATA: u64 = 1 << 18;
 
 /// FXSAVE's area. Intel SDM, volume 2A, "FXSAVE".
 const FXSAVE_BYTES: usize = 512;
 
 /// The instruction that saves the registers; the restore goes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The last that CPUID shows, and that no erratum forbids, is taken. XSAVES and XSAVEC leave out what is in its initial state,
+/// as XSAVEOPT does, and take the shorter area; XSAVES, as XSAVEOPT, leaves out what was not changed. That is Linux's order, too
+/// (`arch/x86/kernel/fpu/xstate.h`). Supervisor states are not saved: `IA32_XSS` is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SaveInstruction {
     /// x87 and SSE only; every 64-bit processor has it.
     Fxsave,
@@ -31,67 +58,152 @@ pub enum SaveInstruction {
     Xsave,
     /// All components; those in their initial state, or unchanged since the restore, are not written.
     Xsaveopt,
+    /// All components, compacted; those in their initial state are not written.
+    Xsavec,
+    /// All components, compacted; those in their initial state, or unchanged since the restore, are not written. Restored by
+    /// XRSTORS.
+    Xsaves,
+}
+
+/// How the components of an image lie in memory. A machine has one: that of its save instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// FXSAVE's 512 bytes. Intel SDM, volume 2A, "FXSAVE".
+    Legacy,
+    /// Each component at its own offset. Intel SDM, volume 1, "Standard Format of the Extended Region".
+    Standard,
+    /// The image's components one behind the other. Intel SDM, volume 1, "Compacted Format of the Extended Region".
+    Compacted,
+}
+
+impl SaveInstruction {
+    /// The format of what it writes.
+    pub const fn format(self) -> Format {
+        match self {
+            Self::Fxsave => Format::Legacy,
+            Self::Xsave | Self::Xsaveopt => Format::Standard,
+            Self::Xsavec | Self::Xsaves => Format::Compacted,
+        }
+    }
+}
+
+impl fmt::Display for SaveInstruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fxsave => "fxsave",
+            Self::Xsave => "xsave",
+            Self::Xsaveopt => "xsaveopt",
+            Self::Xsavec => "xsavec",
+            Self::Xsaves => "xsaves",
+        })
+    }
 }
 
 /// What the machine's FPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a bit of CPUID's, and none goes with another"
+)]
 pub struct FpuFeatures {
     save_instruction: SaveInstruction,
     xcr0: u64,
-    area_bytes: usize,
+    /// The size of an area in either format; 0 without XSAVE.
+    standard_bytes: usize,
+    compacted_bytes: usize,
+    /// The size of an area for AMX alone; 0 if it cannot be a unit.
+    tiles_bytes: usize,
     has_xgetbv1: bool,
+    has_xss: bool,
+    has_xfd: bool,
+    forgets_x87_pointers: bool,
 }
 
 /// The FPU of this CPU cannot be used as that of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitError {
-    /// CPUID shows other features than on the first CPU.
+    /// CPUID, or `MXCSR_MASK`, shows other features than on the first CPU.
     Differs,
     /// CPUID's two statements on the size of an area disagree.
     AreaBytes {
+        /// In which format.
+        format: Format,
         /// What the components' offsets and sizes add up to.
         computed: usize,
         /// What CPUID says for the `XCR0` in force.
         reported: usize,
     },
+    /// The processor has not what the unit stands for.
+    Missing,
 }
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Differs => f.write_str("the FPU of this cpu differs from that of the first one"),
-            Self::AreaBytes { computed, reported } => {
-                write!(
-                    f,
-                    "an XSAVE area takes {computed} bytes by its components, {reported} by XCR0"
-                )
-            }
+            Self::AreaBytes {
+                format,
+                computed,
+                reported,
+            } => write!(
+                f,
+                "an XSAVE area takes {computed} bytes by its components, {reported} by XCR0 ({format:?} format)"
+            ),
+            Self::Missing => f.write_str("this cpu does not have the unit"),
         }
     }
 }
 
 impl core::error::Error for InitError {}
 
-pub(super) fn features() -> &'static FpuFeatures {
-    static FEATURES: Once<FpuFeatures> = Once::new();
-    FEATURES.call_once(FpuFeatures::detect)
+/// Where a machine keeps what was found of its FPU.
+#[derive(Debug, Default)]
+pub struct Detected {
+    pub(super) features: Once<FpuFeatures>,
+    /// Found by an FXSAVE, so on the first CPU that is started, not on the first question.
+    pub(super) mxcsr_mask: Once<u32>,
+}
+
+impl Detected {
+    /// Nothing is found yet.
+    pub const fn new() -> Self {
+        Self {
+            features: Once::new(),
+            mxcsr_mask: Once::new(),
+        }
+    }
 }
 
 impl FpuFeatures {
+    /// The features of `M`, found once.
+    pub fn of<M: Machine>() -> &'static Self {
+        M::detected()
+            .features
+            .call_once(|| Self::from_cpuid(M::cpuid))
+    }
+
     /// How the registers are saved.
     pub const fn save_instruction(&self) -> SaveInstruction {
         self.save_instruction
     }
 
-    /// The components that are saved and restored, and that `XCR0` enables; 0 where there is no XSAVE.
+    /// The components that are saved and restored, all of them at once always, and that `XCR0` enables; 0 where there is no
+    /// XSAVE.
+    ///
+    /// So no register is enabled that is not saved, and no image has other components than another. `PKRU` and MPX are never
+    /// among them.
     pub const fn xcr0(&self) -> u64 {
         self.xcr0
     }
 
-    /// The size of an area in bytes.
+    /// The size of an area in bytes, in the format of the save instruction.
     pub const fn area_bytes(&self) -> usize {
-        self.area_bytes
+        match self.save_instruction.format() {
+            Format::Legacy => FXSAVE_BYTES,
+            Format::Standard => self.standard_bytes,
+            Format::Compacted => self.compacted_bytes,
+        }
     }
 
     /// Can the processor say which components are in use, so that a wipe need not restore them all?
@@ -99,118 +211,150 @@ impl FpuFeatures {
         self.has_xgetbv1
     }
 
-    fn detect() -> Self {
-        Self::from_cpuid(__cpuid_count, __cpuid(0).eax)
+    /// Do FXRSTOR and XRSTOR leave the address, operand and opcode of the last x87 instruction as they are, unless an error is
+    /// pending in the image, so that the next LWP reads those of the one before? CVE-2006-1056.
+    ///
+    /// AMD's and Hygon's processors without `RstrFpErrPtrs`. Sources: AMD APM, volume 2, "FXSAVE and FXRSTOR Instructions";
+    /// FreeBSD-SA-06:14.fpu; Xen, XSA-52 and commit d2a95f1c.
+    pub const fn forgets_x87_pointers(&self) -> bool {
+        self.forgets_x87_pointers
+    }
+
+    /// The size of an area for AMX alone, compacted; `None` where AMX cannot be a unit: it needs XSAVEC, and XFD as its gate.
+    pub const fn tiles_bytes(&self) -> Option<usize> {
+        match self.tiles_bytes {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    /// Has the processor `IA32_XFD`, so that `#NM` has a second cause?
+    pub const fn has_xfd(&self) -> bool {
+        self.has_xfd
+    }
+
+    pub(super) const fn has_xss(&self) -> bool {
+        self.has_xss
     }
 
     /// Reads the features off a CPUID, the processor's or a recorded one.
-    fn from_cpuid(cpuid: impl Fn(u32, u32) -> CpuidResult, max_leaf: u32) -> Self {
+    pub(super) fn from_cpuid(cpuid: impl Fn(u32, u32) -> CpuidResult + Copy) -> Self {
+        let cpu = CpuModel::from_cpuid(cpuid);
         let basic = cpuid(1, 0);
+        let max_leaf = cpuid(0, 0).eax;
+        let is_amd = matches!(&cpu.vendor, b"AuthenticAMD" | b"HygonGenuine");
+        let restores_pointers = cpuid(0x8000_0000, 0).eax >= 0x8000_0008
+            && cpuid(0x8000_0008, 0).ebx & EBX_RSTR_FP_ERR_PTRS != 0;
+        let mut features = Self {
+            save_instruction: SaveInstruction::Fxsave,
+            xcr0: 0,
+            standard_bytes: 0,
+            compacted_bytes: 0,
+            tiles_bytes: 0,
+            has_xgetbv1: false,
+            has_xss: false,
+            has_xfd: false,
+            forgets_x87_pointers: is_amd && !restores_pointers,
+        };
         if basic.ecx & ECX_XSAVE == 0 || max_leaf < 0xd {
-            return Self {
-                save_instruction: SaveInstruction::Fxsave,
-                xcr0: 0,
-                area_bytes: FXSAVE_BYTES,
-                has_xgetbv1: false,
-            };
+            return features;
         }
         // Leaf 0DH alone is not believed: emulators enumerate components there that the feature leaves deny.
         let supported = u64::from(cpuid(0xd, 0).eax);
-        let wanted = if basic.ecx & ECX_AVX == 0 {
-            X87 | SSE
-        } else {
-            X87 | SSE | AVX
-        };
-        let xcr0 = supported & wanted;
-        let end = (2..63)
-            .filter(|component| xcr0 & (1 << component) != 0)
-            .map(|component| cpuid(0xd, component))
-            .map(|leaf| leaf.ebx as usize + leaf.eax as usize)
-            .max();
-        let extensions = cpuid(0xd, 1).eax;
-        Self {
-            save_instruction: if extensions & EAX_XSAVEOPT == 0 {
-                SaveInstruction::Xsave
-            } else {
-                SaveInstruction::Xsaveopt
-            },
-            xcr0,
-            area_bytes: end.unwrap_or(0).max(INITIAL_BYTES),
-            has_xgetbv1: extensions & EAX_XGETBV1 != 0,
+        let extended = cpuid(7, 0);
+        features.xcr0 = supported & (X87 | SSE);
+        if basic.ecx & ECX_AVX != 0 && supported & AVX != 0 {
+            features.xcr0 |= AVX;
+            if extended.ebx & EBX_AVX512F != 0 && supported & AVX512 == AVX512 {
+                features.xcr0 |= AVX512;
+            }
         }
+        let extensions = cpuid(0xd, 1).eax;
+        let has = |bits| extensions & bits == bits;
+        let shown = [
+            (true, SaveInstruction::Xsave),
+            (has(EAX_XSAVEOPT), SaveInstruction::Xsaveopt),
+            (has(EAX_XSAVEC), SaveInstruction::Xsavec),
+            (has(EAX_XSAVEC | EAX_XSAVES), SaveInstruction::Xsaves),
+        ];
+        for (is_shown, instruction) in shown {
+            if is_shown && !errata::forbid(&cpu, instruction) {
+                features.save_instruction = instruction;
+            }
+        }
+        features.standard_bytes = standard_bytes(cpuid, features.xcr0);
+        features.compacted_bytes = compacted_bytes(cpuid, features.xcr0);
+        features.has_xgetbv1 = has(EAX_XGETBV1);
+        features.has_xss = has(EAX_XSAVES);
+        features.has_xfd = has(EAX_XFD);
+        if extended.edx & EDX_AMX_TILE != 0
+            && supported & TILES == TILES
+            && has(EAX_XSAVEC)
+            && has(EAX_XFD)
+            && cpuid(0xd, TILE_DATA.trailing_zeros()).ecx & ECX_XFD != 0
+        {
+            features.tiles_bytes = compacted_bytes(cpuid, TILES);
+        }
+        features
     }
 
     /// Has this CPU what the first one had?
-    pub(super) fn check_this_cpu(&self) -> Result<(), InitError> {
-        if Self::detect() == *self {
+    pub(super) fn check_this_cpu<M: Machine>(&self) -> Result<(), InitError> {
+        if Self::from_cpuid(M::cpuid) == *self {
             Ok(())
         } else {
             Err(InitError::Differs)
         }
     }
 
-    /// Does CPUID report the same size for the `XCR0` in force, which is this one?
-    pub(super) fn check_area_bytes(&self) -> Result<(), InitError> {
-        let reported = __cpuid_count(0xd, 0).ebx as usize;
-        if reported == self.area_bytes {
-            Ok(())
-        } else {
-            Err(InitError::AreaBytes {
-                computed: self.area_bytes,
-                reported,
-            })
+    /// Does CPUID report the same sizes for the `XCR0` in force, which is this one, and an `IA32_XSS` of 0?
+    ///
+    /// (0DH,1).EBX is asked only where the compacted format is used: QEMU's emulator has no XSAVEC, and a fixed number there.
+    pub(super) fn check_area_bytes<M: Machine>(&self) -> Result<(), InitError> {
+        let check = |format, subleaf, computed| {
+            let reported = M::cpuid(0xd, subleaf).ebx as usize;
+            if reported == computed {
+                Ok(())
+            } else {
+                Err(InitError::AreaBytes {
+                    format,
+                    computed,
+                    reported,
+                })
+            }
+        };
+        check(Format::Standard, 0, self.standard_bytes)?;
+        match self.save_instruction.format() {
+            Format::Compacted => check(Format::Compacted, 1, self.compacted_bytes),
+            Format::Legacy | Format::Standard => Ok(()),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The components of `mask` behind the legacy region and the header.
+fn extended(mask: u64) -> impl Iterator<Item = u32> {
+    (2..63).filter(move |component| mask & 1 << component != 0)
+}
 
-    /// A CPUID of three leaves: basic ECX, (0DH,0).EAX, (0DH,1).EAX; AVX at offset 576, 256 bytes, as on every processor.
-    fn recorded(ecx: u32, components: u32, extensions: u32) -> impl Fn(u32, u32) -> CpuidResult {
-        move |leaf, subleaf| {
-            let (eax, ebx, ecx) = match (leaf, subleaf) {
-                (1, _) => (0, 0, ecx),
-                (0xd, 0) => (components, 0, 0),
-                (0xd, 1) => (extensions, 0, 0),
-                (0xd, 2) => (256, 576, 0),
-                _ => (0, 0, 0),
+/// Where the last component of `mask` ends in the standard format: CPUID.(0DH,component), EBX its offset, EAX its size.
+fn standard_bytes(cpuid: impl Fn(u32, u32) -> CpuidResult, mask: u64) -> usize {
+    extended(mask)
+        .map(|component| cpuid(0xd, component))
+        .map(|leaf| leaf.ebx as usize + leaf.eax as usize)
+        .fold(LEGACY_AND_HEADER, usize::max)
+}
+
+/// The same in the compacted format, where each begins at the end of the one before, or at the next multiple of 64.
+fn compacted_bytes(cpuid: impl Fn(u32, u32) -> CpuidResult, mask: u64) -> usize {
+    extended(mask)
+        .map(|component| cpuid(0xd, component))
+        .fold(LEGACY_AND_HEADER, |end, leaf| {
+            let is_aligned = leaf.ecx & ECX_ALIGNED != 0;
+            let begin = if is_aligned {
+                end.next_multiple_of(64)
+            } else {
+                end
             };
-            CpuidResult {
-                eax,
-                ebx,
-                ecx,
-                edx: 0,
-            }
-        }
-    }
-
-    #[test]
-    fn no_xsave_is_fxsave() {
-        let features = FpuFeatures::from_cpuid(recorded(0, 0, 0), 4);
-        assert_eq!(features.save_instruction(), SaveInstruction::Fxsave);
-        assert_eq!((features.xcr0(), features.area_bytes()), (0, 512));
-    }
-
-    #[test]
-    fn xsave_without_avx_is_legacy_area_and_header() {
-        let features = FpuFeatures::from_cpuid(recorded(ECX_XSAVE, 0x3, 0), 0xd);
-        assert_eq!(features.save_instruction(), SaveInstruction::Xsave);
-        assert_eq!((features.xcr0(), features.area_bytes()), (0x3, 576));
-    }
-
-    #[test]
-    fn avx_adds_its_component() {
-        let features = FpuFeatures::from_cpuid(recorded(ECX_XSAVE | ECX_AVX, 0x21f, 5), 0xd);
-        assert_eq!(features.save_instruction(), SaveInstruction::Xsaveopt);
-        assert_eq!((features.xcr0(), features.area_bytes()), (0x7, 832));
-        assert!(features.can_tell_use());
-    }
-
-    #[test]
-    fn a_component_without_its_feature_is_not_enabled() {
-        let features = FpuFeatures::from_cpuid(recorded(ECX_XSAVE, 0x7, 1), 0xd);
-        assert_eq!((features.xcr0(), features.area_bytes()), (0x3, 576));
-    }
+            begin + leaf.eax as usize
+        })
 }

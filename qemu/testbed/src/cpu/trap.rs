@@ -6,12 +6,13 @@
 use core::arch::{global_asm, naked_asm};
 use core::sync::atomic::Ordering;
 
+use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use super::{apic, crosscall};
 use crate::glue::{HERE, SYSCALLS, TICKS, TRAPS};
-use crate::{glue, process, sched, trace};
+use crate::{glue, process, sched, testing, trace};
 
 pub(super) const VECTOR_NMI: u64 = 2;
 const VECTOR_DEVICE_NOT_AVAILABLE: u64 = 7;
@@ -78,6 +79,17 @@ pub(crate) struct Frame {
 impl Frame {
     fn is_user(&self) -> bool {
         self.cs & 3 == 3
+    }
+
+    /// Whose instruction was interrupted. A kernel thread that was given FPU state plays a user LWP, and has interrupts on; with
+    /// interrupts off it is the kernel's own code.
+    fn used_by(&self) -> UsedBy {
+        let are_on = self.rflags & 1 << 9 != 0;
+        if self.is_user() || (are_on && glue::kernel_lwp_has_fpu()) {
+            UsedBy::Lwp
+        } else {
+            UsedBy::Kernel
+        }
     }
 }
 
@@ -253,12 +265,20 @@ fn before_user() {
 fn exception(frame: &mut Frame) {
     let address = Cr2::read_raw();
     match frame.vector {
-        VECTOR_DEVICE_NOT_AVAILABLE if frame.is_user() || glue::kernel_lwp_has_fpu() => {
-            let were_on = frame.rflags & 1 << 9 != 0;
-            assert!(were_on, "#NM at {:#x} with interrupts off", frame.rip);
+        VECTOR_DEVICE_NOT_AVAILABLE => {
+            let unit = match glue::whose_trap(frame.used_by(), frame.rip) {
+                DeviceNotAvailable::Unit(unit) => unit,
+                DeviceNotAvailable::KernelBug { rip } => {
+                    let Some(resume) = testing::caught(rip) else {
+                        panic_with(frame, address)
+                    };
+                    frame.rip = resume;
+                    return;
+                }
+            };
             // Interrupts stay off up to the first section of `trap`, so that the CPU that trapped is the CPU that it looks
             // at; the cross-call turns them on while it waits.
-            if let Err(error) = glue::trap() {
+            if let Err(error) = glue::trap(unit) {
                 interrupts::enable();
                 assert!(frame.is_user(), "#NM at {:#x}: {error}", frame.rip);
                 process::kill(error);
