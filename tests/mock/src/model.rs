@@ -35,20 +35,23 @@ pub enum ModifiedOptimisation {
     Full,
 }
 
-/// When `FOP`, `FIP` and `FDP` are saved and restored.
+/// What becomes of `FOP`, `FIP` and `FDP` in saves and restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorPointers {
-    /// Always: Intel, and AMD with CPUID.80000008H:EBX\[2\].
-    Always,
-    /// Only while an unmasked x87 exception is pending: AMD before that, CVE-2006-1056. AMD APM, volume 2, "FXSAVE and FXRSTOR
-    /// Instructions".
-    WhilePending,
+    /// They are saved and restored: Intel.
+    Moved,
+    /// They are restored; saved too while an unmasked x87 exception is pending, else zeros are written. AMD with
+    /// CPUID.80000008H:EBX\[2\], as measured on Zen 3.
+    ZeroedInMemory,
+    /// They are neither saved nor restored, unless an unmasked x87 exception is pending: AMD before that, CVE-2006-1056. AMD APM,
+    /// volume 2, "FXSAVE and FXRSTOR Instructions".
+    LeftOut,
 }
 
 /// Which reserved bytes of a standard header a restore refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderCheck {
-    /// Bytes 8 to 23, what Intel SDM, volume 1, "Standard Form of XRSTOR" names.
+    /// Bytes 8 to 23, what Intel SDM, volume 1, "Standard Form of XRSTOR" names; AMD's Zen 3 too, as measured.
     Bytes8To23,
     /// All of bytes 8 to 63: the manual reserves them, and a later processor may look at them.
     Bytes8To63,

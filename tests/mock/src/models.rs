@@ -37,7 +37,7 @@ const INTEL: Model = Model {
     mxcsr_mask: 0xffff,
     in_use: InUse::ByHistory,
     modified_optimisation: ModifiedOptimisation::Full,
-    error_pointers: ErrorPointers::Always,
+    error_pointers: ErrorPointers::Moved,
     header_check: HeaderCheck::Bytes8To23,
 };
 
@@ -47,8 +47,7 @@ const AMD: Model = Model {
     mxcsr_mask: 0x2_ffff,
     in_use: InUse::ByContent,
     modified_optimisation: ModifiedOptimisation::Absent,
-    error_pointers: ErrorPointers::WhilePending,
-    header_check: HeaderCheck::Bytes8To63,
+    error_pointers: ErrorPointers::LeftOut,
     ..INTEL
 };
 
@@ -104,7 +103,7 @@ pub static ZEN: Model = Model {
     leaf_80000008_ebx: EBX_RSTR_FP_ERR_PTRS,
     extensions: ALL_SAVES,
     components: &[YMM],
-    error_pointers: ErrorPointers::Always,
+    error_pointers: ErrorPointers::ZeroedInMemory,
     ..AMD
 };
 
@@ -114,7 +113,7 @@ pub static DHYANA: Model = Model {
     vendor: Vendor::Hygon,
     signature: 0x90_0f01,
     leaf_80000008_ebx: 0,
-    error_pointers: ErrorPointers::WhilePending,
+    error_pointers: ErrorPointers::LeftOut,
     ..ZEN
 };
 
@@ -155,7 +154,7 @@ pub static ZEN4: Model = Model {
         CET_U,
         CET_S,
     ],
-    error_pointers: ErrorPointers::Always,
+    error_pointers: ErrorPointers::ZeroedInMemory,
     ..AMD
 };
 

@@ -156,7 +156,7 @@ impl Cpu {
         let pointers = (x87.fop, x87.fip, x87.fdp);
         self.registers.initialise(components);
         self.touched &= !components;
-        if components & X87 != 0 && self.model.error_pointers == ErrorPointers::WhilePending {
+        if components & X87 != 0 && self.model.error_pointers == ErrorPointers::LeftOut {
             let x87 = &mut self.registers.x87;
             (x87.fop, x87.fip, x87.fdp) = pointers;
         }
@@ -244,7 +244,7 @@ impl Cpu {
         // SAFETY: as above.
         unsafe { self.memory.load(area, 32, &mut stack) }?;
         let mut loaded = X87Registers::from_bytes(&control, &stack);
-        if self.model.error_pointers == ErrorPointers::WhilePending && !loaded.is_pending() {
+        if self.model.error_pointers == ErrorPointers::LeftOut && !loaded.is_pending() {
             let old = &self.registers.x87;
             (loaded.fop, loaded.fip, loaded.fdp) = (old.fop, old.fip, old.fdp);
         }

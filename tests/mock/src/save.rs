@@ -210,16 +210,17 @@ impl Cpu {
     }
 
     unsafe fn store_x87(&mut self, area: NonNull<u8>) -> Result<(), Fault> {
-        let (control, stack) = self.registers.x87.to_bytes();
-        let has_pointers =
-            self.model.error_pointers == ErrorPointers::Always || self.registers.x87.is_pending();
-        if has_pointers {
-            // SAFETY: the caller's area is long enough.
-            unsafe { self.memory.store(area, 0, &control) }?;
-        } else {
-            // SAFETY: as above.
-            unsafe { self.memory.store(area, 0, &control[..6]) }?;
-        }
+        let (mut control, stack) = self.registers.x87.to_bytes();
+        let control = match self.model.error_pointers {
+            ErrorPointers::LeftOut if !self.registers.x87.is_pending() => &control[..6],
+            ErrorPointers::ZeroedInMemory if !self.registers.x87.is_pending() => {
+                control[6..].fill(0);
+                &control[..]
+            }
+            _ => &control[..],
+        };
+        // SAFETY: the caller's area is long enough.
+        unsafe { self.memory.store(area, 0, control) }?;
         // SAFETY: as above.
         unsafe { self.memory.store(area, 32, &stack) }
     }
