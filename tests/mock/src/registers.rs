@@ -79,7 +79,7 @@ impl X87Registers {
 
     /// The reverse. Reserved bits of `FCW` and `FOP` are not kept; `ES` and `B` follow the exceptions and their masks. AMD APM,
     /// volume 1, "x87 Status Word Register (FSW)", and as this test's hosts do it.
-    pub(crate) fn from_bytes(control: &[u8; 24], stack: &[u8; 128]) -> Self {
+    pub fn from_image(control: &[u8; 24], stack: &[u8; 128]) -> Self {
         let word = |at: usize| u16::from_le_bytes([control[at], control[at + 1]]);
         let fcw = word(0) & 0x1f3f | 0x40;
         let mut fsw = word(2) & !(FSW_ES | FSW_BUSY);

@@ -243,7 +243,7 @@ impl Cpu {
         unsafe { self.memory.load(area, 0, &mut control) }?;
         // SAFETY: as above.
         unsafe { self.memory.load(area, 32, &mut stack) }?;
-        let mut loaded = X87Registers::from_bytes(&control, &stack);
+        let mut loaded = X87Registers::from_image(&control, &stack);
         if self.model.error_pointers == ErrorPointers::LeftOut && !loaded.is_pending() {
             let old = &self.registers.x87;
             (loaded.fop, loaded.fip, loaded.fdp) = (old.fop, old.fip, old.fdp);
