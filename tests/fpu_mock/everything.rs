@@ -4,6 +4,7 @@ use fastrand::Rng;
 use pcu9::kernel::NoAnswer;
 use pcu9::pcu::{CoreDump, LeakRule, LoadError, Policy, StateError, Validity};
 use pcu9::x86_64::fpu::FPU;
+use pcu9::x86_64::machine::Machine;
 use pcu9_mock::{CR0_TS, Mock, Model};
 
 use super::contents::compute_anything;
@@ -11,12 +12,14 @@ use super::world::World;
 use super::{TRUSTING, models};
 
 const STEPS: usize = 150;
+const ROUNDS: u64 = 8;
 const CPUS: usize = 2;
 const LWPS: usize = 5;
 
-fn run(model: &'static Model, policy: Policy, rule: LeakRule, seed: u64) {
+/// Plays one seed on machine `M`.
+pub(crate) fn run<M: Machine>(model: &'static Model, policy: Policy, rule: LeakRule, seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    let world = World::<Mock>::new(model, CPUS, LWPS, policy, rule);
+    let world = World::<M>::new(model, CPUS, LWPS, policy, rule);
     // Two of them are threads of one process, one is the kernel's.
     world.lwp(1).domain.set(world.lwp(0).domain.get());
     world.lwp(4).domain.set(0);
@@ -29,7 +32,7 @@ fn run(model: &'static Model, policy: Policy, rule: LeakRule, seed: u64) {
     world.check_end();
 }
 
-fn step(world: &World<Mock>, rng: &mut Rng) {
+fn step<M: Machine>(world: &World<M>, rng: &mut Rng) {
     let cpu = rng.usize(..CPUS);
     let other = rng.usize(..world.n_lwps());
     let current = world.current_on(cpu);
@@ -48,14 +51,14 @@ fn step(world: &World<Mock>, rng: &mut Rng) {
     }
 }
 
-fn compute(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
+fn compute<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     world.go_to(cpu);
     let enabled = Mock::with(|cpu| cpu.xcr0);
     let result = world.compute(cpu, |cpu| compute_anything(cpu, rng, enabled));
     assert_eq!(result, Ok(()));
 }
 
-fn fork(world: &World<Mock>, cpu: usize, child: usize) {
+fn fork<M: Machine>(world: &World<M>, cpu: usize, child: usize) {
     let parent = world.current_on(cpu).unwrap();
     if world.lwp(child).domain.get() == 0 {
         return;
@@ -70,7 +73,7 @@ fn fork(world: &World<Mock>, cpu: usize, child: usize) {
     }
 }
 
-fn exec_or_exit(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
+fn exec_or_exit<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     let lwp = world.current_on(cpu).unwrap();
     if rng.bool() {
         let change_domain = || world.lwp(lwp).domain.set(world.new_domain());
@@ -88,7 +91,7 @@ fn exec_or_exit(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
 }
 
 /// A debugger, or a return from a signal handler: the image in memory is edited, and is the state from then on.
-fn edit(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
+fn edit<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     let number = world.current_on(cpu).unwrap();
     world.pcu.save(&mut world.current(cpu), FPU).unwrap();
     if !world.lwp(number).pcu.valid_p(FPU) {
@@ -113,7 +116,7 @@ fn edit(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
 }
 
 /// An image that the processor refuses: an error to the LWP, and nothing of it or of anybody else in the registers.
-fn bad_image(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
+fn bad_image<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     let number = world.current_on(cpu).unwrap();
     world.pcu.save(&mut world.current(cpu), FPU).unwrap();
     if !world.lwp(number).pcu.valid_p(FPU) || !world.model.has_xsave() {
@@ -144,7 +147,7 @@ fn bad_image(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
 }
 
 /// The odd ones: saves, a discard, a trap although the gate is open.
-fn save_or_shut(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
+fn save_or_shut<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     let lwp = world.current_on(cpu).unwrap();
     match rng.u8(..4) {
         0 => world.pcu.save(&mut world.current(cpu), FPU).unwrap(),
@@ -176,9 +179,9 @@ fn save_or_shut(world: &World<Mock>, cpu: usize, rng: &mut Rng) {
 fn every_model(policy: Policy) {
     for (index, model) in models::all().iter().enumerate() {
         for rule in [LeakRule::DomainAware, TRUSTING] {
-            for round in 0..3 {
-                let seed = index as u64 * 3 + round;
-                let result = std::panic::catch_unwind(|| run(model, policy, rule, seed));
+            for round in 0..ROUNDS {
+                let seed = index as u64 * ROUNDS + round;
+                let result = std::panic::catch_unwind(|| run::<Mock>(model, policy, rule, seed));
                 if let Err(payload) = result {
                     eprintln!("{}, {policy:?}, {rule:?}, seed {seed}", model.name);
                     std::panic::resume_unwind(payload);
