@@ -98,6 +98,9 @@ fn a_pending_error_of_another_is_not_taken_and_not_inherited() {
     }
 }
 
+#[repr(align(16))]
+struct Image([u8; 512]);
+
 /// The quirk itself, or the tests above would show nothing.
 #[test]
 fn the_mock_leaves_pointers_in_place_as_the_processors_do() {
@@ -105,8 +108,6 @@ fn the_mock_leaves_pointers_in_place_as_the_processors_do() {
     for (model, expected) in [(&models::K8, 0x1063), (&models::MEROM, 0)] {
         Mock::power_on(model, 1);
         Mock::with(|cpu| cpu.cr4 |= pcu9_mock::CR4_OSFXSR);
-        #[repr(align(16))]
-        struct Image([u8; 512]);
         let mut image = Image([0; 512]);
         image.0[..2].copy_from_slice(&0x037f_u16.to_le_bytes());
         image.0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());

@@ -7,14 +7,16 @@ use std::ptr::NonNull;
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitOps, UnitStats};
+use pcu9::x86_64::amx::{AMX, Amx, AmxArea};
 use pcu9::x86_64::fpu::{AREA_ALIGN, FPU, Fpu, FpuArea, FpuFeatures, Refused};
 use pcu9::x86_64::machine::Machine;
+use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use pcu9_mock::{Cpu as MockCpu, Fault, Mock, Model, Registers};
 
 use super::contents::{check_foreign, check_own};
 
-/// The FPU alone.
-pub(crate) const UNITS: usize = 1;
+/// The FPU, and AMX where a test asks for it.
+pub(crate) const UNITS: usize = 2;
 
 /// Behind each area lie as many bytes that nobody may write.
 const CANARY: [u8; 64] = [0xc5; 64];
@@ -27,6 +29,8 @@ pub(crate) struct Lwp {
     pub(crate) domain: Cell<u64>,
     area: NonNull<u8>,
     area_bytes: usize,
+    /// Of an LWP that may use AMX: where its tiles are saved.
+    tiles: Cell<Option<NonNull<u8>>>,
     pub(crate) refuses_area: Cell<bool>,
     pub(crate) registers: RefCell<Registers>,
 }
@@ -44,8 +48,10 @@ impl Lwp {
     /// Byte `at` and those behind it.
     pub(crate) fn read<const N: usize>(&self, at: usize) -> [u8; N] {
         assert!(at + N <= self.area_bytes);
-        // SAFETY: within the area, which is the LWP's; nobody writes it during this call.
-        unsafe { self.area.add(at).cast::<[u8; N]>().read_unaligned() }
+        // SAFETY: within the area.
+        let from = unsafe { self.area.add(at) };
+        // SAFETY: as above; nobody writes it during this call.
+        unsafe { from.cast::<[u8; N]>().read() }
     }
 
     /// Writes bytes from `at` on.
@@ -59,16 +65,42 @@ impl Lwp {
 
     fn check_canary(&self) {
         // SAFETY: the allocation is that much longer than the area.
-        let canary = unsafe { self.area.add(self.area_bytes).cast::<[u8; 64]>().read() };
+        let end = unsafe { self.area.add(self.area_bytes) };
+        // SAFETY: as above.
+        let canary = unsafe { end.cast::<[u8; 64]>().read() };
         assert_eq!(canary, CANARY, "lwp {}: written past the area", self.number);
+    }
+}
+
+impl Lwp {
+    fn free_areas(&self) {
+        self.check_canary();
+        // SAFETY: allocated with this layout, and never used again.
+        unsafe { dealloc(self.area.as_ptr(), Self::layout(self.area_bytes)) };
+        if let Some(tiles) = self.tiles.get() {
+            // SAFETY: as above.
+            unsafe { dealloc(tiles.as_ptr(), TILES_LAYOUT) };
+        }
     }
 }
 
 impl Drop for Lwp {
     fn drop(&mut self) {
-        self.check_canary();
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.area.as_ptr(), Self::layout(self.area_bytes)) };
+        self.free_areas();
+    }
+}
+
+/// More than any AMX area takes.
+const TILES_LAYOUT: Layout = match Layout::from_size_align(16384, AREA_ALIGN) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a layout"),
+};
+
+// SAFETY: the area is long and aligned enough, was prepared, is the LWP's alone, and never changes.
+unsafe impl AmxArea for Lwp {
+    unsafe fn amx_area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused> {
+        // SAFETY: the caller promises a valid LWP, which is changed through cells alone.
+        unsafe { lwp.as_ref() }.tiles.get().ok_or(Refused)
     }
 }
 
@@ -111,6 +143,38 @@ impl<M: Machine> World<M> {
         policy: Policy,
         rule: LeakRule,
     ) -> Box<Self> {
+        // SAFETY: the world has this one alone.
+        let pcu = unsafe { Pcu::new([Some(UnitOps::of::<Fpu<M>>()), None]) };
+        let pcu = pcu.with_policy(policy).with_leak_rule(rule);
+        Self::around(model, n_cpus, n_lwps, pcu)
+    }
+
+    /// The same with AMX as the second unit, which is brought in at every switch, and the FPU under Lazy.
+    pub(crate) fn with_amx(
+        model: &'static Model,
+        n_cpus: usize,
+        n_lwps: usize,
+        rule: LeakRule,
+    ) -> Box<Self> {
+        let table = [Some(UnitOps::of::<Fpu<M>>()), Some(UnitOps::of::<Amx<M>>())];
+        // SAFETY: the world has this one alone.
+        let pcu = unsafe { Pcu::new(table) }.with_leak_rule(rule);
+        let world = Self::around(model, n_cpus, n_lwps, pcu);
+        for cpu in 0..n_cpus {
+            world.go_to(cpu);
+            // SAFETY: a mock is in ring 0, and nobody has tiles.
+            unsafe { Amx::<M>::init_cpu() }.unwrap();
+        }
+        world.go_to(0);
+        world
+    }
+
+    fn around(
+        model: &'static Model,
+        n_cpus: usize,
+        n_lwps: usize,
+        pcu: Pcu<World<M>, UNITS>,
+    ) -> Box<Self> {
         Mock::power_on(model, n_cpus);
         for cpu in 0..n_cpus {
             Mock::run_on(cpu);
@@ -119,10 +183,8 @@ impl<M: Machine> World<M> {
             Mock::with(|cpu| cpu.events = pcu9_mock::Events::default());
         }
         Mock::run_on(0);
-        // SAFETY: the world has this one alone.
-        let pcu = unsafe { Pcu::new([Some(UnitOps::of::<Fpu<M>>())]) };
         let world = Box::new(Self {
-            pcu: pcu.with_policy(policy).with_leak_rule(rule),
+            pcu,
             cpus: (0..n_cpus)
                 .map(|_| Cpu {
                     pcu: CpuPcu::new(),
@@ -158,6 +220,7 @@ impl<M: Machine> World<M> {
             domain: Cell::new(self.new_domain()),
             area,
             area_bytes,
+            tiles: Cell::new(None),
             refuses_area: Cell::new(false),
             registers: RefCell::new(Registers::initial(self.model)),
         })))
@@ -310,10 +373,37 @@ impl<M: Machine> World<M> {
         panic!("the gate stays closed after {} traps", 4);
     }
 
-    /// `#NM`.
+    /// `#NM` from user mode.
     pub(crate) fn trap(&self, cpu: usize) -> Result<(), LoadError> {
         let mut current = self.current(cpu);
-        self.pcu.trap(self.raise(), &mut current, FPU)
+        let ipl = self.raise();
+        // SAFETY: a mock is in ring 0.
+        let cause = unsafe { DeviceNotAvailable::classify_on::<M>(UsedBy::Lwp, 0) };
+        let DeviceNotAvailable::Unit(unit) = cause else {
+            panic!("an LWP's trap is {cause:?}");
+        };
+        self.pcu.trap(ipl, &mut current, unit)
+    }
+
+    /// Lets the current LWP of `cpu` use AMX from now on.
+    pub(crate) fn permit_amx(&self, cpu: usize) -> Result<(), LoadError> {
+        let lwp = self.lwp(self.current_on(cpu).expect("somebody runs there"));
+        // SAFETY: the layout is not empty.
+        let area = NonNull::new(unsafe { alloc(TILES_LAYOUT) }).expect("memory for a test");
+        // SAFETY: long and aligned enough, and nobody else's.
+        unsafe { Amx::<M>::prepare(area) };
+        lwp.tiles.set(Some(area));
+        self.pcu.load(&mut self.current(cpu), AMX)
+    }
+
+    /// The scheduler's turn to another security domain: nobody runs on `cpu`, whose registers are flushed.
+    pub(crate) fn flush(&self, cpu: usize, stand_in: usize) {
+        self.switch(cpu, None);
+        assert!(!self.raised.replace(true), "a flush inside a switch");
+        // SAFETY: `raised` says so, and is cleared after the token's last use.
+        let ipl = unsafe { IplPcu::assume(self) };
+        self.pcu.flush(&ipl, &mut self.stopped(stand_in));
+        self.raised.set(false);
     }
 
     /// The registers of an LWP are initial from now on: exec, or a state that was lost to a bad image.
@@ -350,9 +440,7 @@ impl<M: Machine> Drop for World<M> {
             if std::thread::panicking() {
                 std::mem::forget(lwp);
             } else {
-                lwp.check_canary();
-                // SAFETY: allocated with this layout; the box is forgotten, so nobody frees it again.
-                unsafe { dealloc(lwp.area.as_ptr(), Lwp::layout(lwp.area_bytes)) };
+                lwp.free_areas();
                 std::mem::forget(lwp);
             }
         }

@@ -107,6 +107,11 @@ impl Cpu {
             self.xfd_err |= bit;
             return Err(Fault::DeviceNotAvailable);
         }
+        if bit == TILECFG {
+            // LDTILECFG zeroes the tiles, which IA32_XFD does not stop. Intel SDM, volume 2A, "LDTILECFG".
+            self.registers.initialise(TILEDATA);
+            self.modified |= TILEDATA;
+        }
         self.registers.extended_mut(number).copy_from_slice(bytes);
         self.touch(bit);
         Ok(())
