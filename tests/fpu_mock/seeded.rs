@@ -10,8 +10,8 @@ use pcu9::x86_64::fpu::Detected;
 use pcu9::x86_64::machine::{Faulted, Machine};
 use pcu9_mock::{Cpu, Fault, Mock, Model, models};
 
-use super::everything;
 use super::world::World;
+use super::{amx, everything};
 
 /// CLTS is forgotten: the gate stays closed before a restore. QEMU does not notice.
 const NO_CLTS: u8 = 0;
@@ -25,6 +25,13 @@ const BLIND_TO_AVX512: u8 = 3;
 const NO_STTS: u8 = 4;
 /// XSAVE for XSAVEOPT's place, with a mask that lacks AVX.
 const SAVES_LESS: u8 = 5;
+
+/// TILERELEASE does nothing.
+const TILES_STAY: u8 = 6;
+/// `IA32_XFD` stays armed.
+const XFD_STAYS: u8 = 7;
+/// `IA32_XFD` is never armed.
+const XFD_NEVER: u8 = 8;
 
 /// The mock processor, but for one bug.
 #[derive(Debug)]
@@ -106,6 +113,10 @@ unsafe impl<const BUG: u8> Machine for Seeded<BUG> {
     }
 
     unsafe fn wrmsr(register: u32, value: u64) {
+        let is_xfd = register == 0x1c4;
+        if is_xfd && (BUG == XFD_STAYS && value == 0 || BUG == XFD_NEVER && value != 0) {
+            return;
+        }
         // SAFETY: the caller's promises.
         unsafe { Mock::wrmsr(register, value) };
     }
@@ -196,6 +207,9 @@ unsafe impl<const BUG: u8> Machine for Seeded<BUG> {
     }
 
     unsafe fn tile_release() {
+        if BUG == TILES_STAY {
+            return;
+        }
         // SAFETY: the caller's promises.
         unsafe { Mock::tile_release() };
     }
@@ -209,6 +223,27 @@ fn found<const BUG: u8>(model: &'static Model, policy: Policy) -> Box<dyn Any + 
             catch_unwind(run).err()
         })
         .expect("forty seeds have not found the bug")
+}
+
+/// The same of AMX's.
+fn found_with_amx<const BUG: u8>() -> Box<dyn Any + Send> {
+    (0..40)
+        .find_map(|seed| {
+            let run = || amx::run::<Seeded<BUG>>(LeakRule::DomainAware, seed);
+            catch_unwind(run).err()
+        })
+        .expect("forty seeds have not found the bug")
+}
+
+#[test]
+fn tiles_that_stay_are_found() {
+    says(&*found_with_amx::<TILES_STAY>(), "components 0x60000");
+}
+
+#[test]
+fn an_xfd_that_does_not_follow_the_lwp_is_found() {
+    found_with_amx::<XFD_STAYS>();
+    says(&*found_with_amx::<XFD_NEVER>(), "has no permission");
 }
 
 fn says(payload: &(dyn Any + Send), words: &str) {

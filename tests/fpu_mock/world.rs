@@ -11,9 +11,12 @@ use pcu9::x86_64::amx::{AMX, Amx, AmxArea};
 use pcu9::x86_64::fpu::{AREA_ALIGN, FPU, Fpu, FpuArea, FpuFeatures, Refused};
 use pcu9::x86_64::machine::Machine;
 use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
+use pcu9_mock::component::{TILECFG, TILEDATA};
 use pcu9_mock::{Cpu as MockCpu, Fault, Mock, Model, Registers};
 
-use super::contents::{check_foreign, check_own};
+use super::contents::{check_foreign, check_own, differences};
+
+const TILES: u64 = TILECFG | TILEDATA;
 
 /// The FPU, and AMX where a test asks for it.
 pub(crate) const UNITS: usize = 2;
@@ -326,6 +329,11 @@ impl<M: Machine> World<M> {
         }
         let own = lwp.registers.borrow();
         Mock::on(cpu, |cpu| {
+            let has_tiles = cpu.xcr0 & TILES != 0 && cpu.xfd & TILES == 0;
+            if has_tiles {
+                let differences = differences(cpu, &own) & TILES;
+                assert_eq!(differences, 0, "lwp {number}: tiles that are not its own");
+            }
             if cpu.cr0 & pcu9_mock::CR0_TS == 0 {
                 check_own(cpu, &own, "through the open gate");
             } else if self.pcu.leak_rule() == LeakRule::DomainAware {
