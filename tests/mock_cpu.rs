@@ -85,8 +85,13 @@ fn xsaves(area: &mut Area, mask: u64) {
     unsafe { Mock::xsaves(area.at(), mask) };
 }
 
+/// An instruction on an area.
+type OnArea = fn(NonNull<u8>);
+/// Something that happens to a CPU.
+type Change = fn(&mut Cpu);
+
 /// The fault that ends `f`.
-fn fault(f: impl FnOnce()) -> Option<Fault> {
+fn fault<R>(f: impl FnOnce() -> R) -> Option<Fault> {
     let payload = catch_unwind(AssertUnwindSafe(f)).err()?;
     Some(*payload.downcast_ref().expect("a fault of the processor's"))
 }
@@ -137,7 +142,7 @@ fn every_save_and_restore_is_stopped_by_ts() {
     let mut area = Area::initial();
     let at = area.at();
     Mock::with(|cpu| cpu.cr0 |= CR0_TS);
-    let instructions: [(&str, fn(NonNull<u8>)); 8] = [
+    let instructions: [(&str, OnArea); 8] = [
         // SAFETY: an area is long enough for any image; this goes for all of them.
         ("fxsave", |at| unsafe { Mock::fxsave(at) }),
         // SAFETY: as above.
@@ -324,7 +329,7 @@ fn reserved_bytes_of_the_header_are_refused_as_far_as_the_model_looks() {
 /// the same kind of operation, the same address and the same form.
 #[test]
 fn the_modified_optimisation_needs_the_same_restore() {
-    let changes: [(&str, fn(&mut Cpu), bool); 4] = [
+    let changes: [(&str, Change, bool); 4] = [
         ("nothing", |_| {}, true),
         ("another privilege level", |cpu| cpu.cpl = 3, false),
         ("in a guest", |cpu| cpu.in_guest = true, false),
@@ -373,7 +378,7 @@ fn xfd_stops_tiles_and_calls_them_initial() {
     // SAFETY: a mock is in ring 0.
     unsafe { Mock::wrmsr(0x1c4, TILEDATA) };
     assert_eq!(
-        fault(|| drop(xrstor(&mut area, TILEDATA))),
+        fault(|| xrstor(&mut area, TILEDATA)),
         Some(Fault::DeviceNotAvailable)
     );
     // SAFETY: as above.
@@ -392,7 +397,7 @@ fn xfd_stops_tiles_and_calls_them_initial() {
     assert!(matches!(reserved, Some(Fault::GeneralProtection(_))));
     power_on(&models::SKYLAKE_X);
     // SAFETY: as above.
-    let absent = fault(|| drop(unsafe { Mock::rdmsr(0x1c4) }));
+    let absent = fault(|| unsafe { Mock::rdmsr(0x1c4) });
     assert!(matches!(absent, Some(Fault::GeneralProtection(_))));
 }
 

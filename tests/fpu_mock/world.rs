@@ -1,123 +1,25 @@
 //! A kernel whose FPU is the mock processor's: a few CPUs and LWPs in one thread, as small as the seam allows.
 
-use std::alloc::{Layout, alloc, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ptr::NonNull;
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitOps, UnitStats};
-use pcu9::x86_64::amx::{AMX, Amx, AmxArea};
-use pcu9::x86_64::fpu::{AREA_ALIGN, FPU, Fpu, FpuArea, FpuFeatures, Refused};
+use pcu9::x86_64::amx::{AMX, Amx};
+use pcu9::x86_64::fpu::{FPU, Fpu};
 use pcu9::x86_64::machine::Machine;
 use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use pcu9_mock::component::{TILECFG, TILEDATA};
 use pcu9_mock::{Cpu as MockCpu, Fault, Mock, Model, Registers};
 
 use super::contents::{check_foreign, check_own, differences};
+use super::lwp::Lwp;
 
 const TILES: u64 = TILECFG | TILEDATA;
 
 /// The FPU, and AMX where a test asks for it.
 pub(crate) const UNITS: usize = 2;
-
-/// Behind each area lie as many bytes that nobody may write.
-const CANARY: [u8; 64] = [0xc5; 64];
-
-/// An LWP: what the crate wants of one, its area, and what its registers are in its own eyes.
-pub(crate) struct Lwp {
-    pub(crate) number: usize,
-    pub(crate) pcu: LwpPcu<UNITS>,
-    /// 0 is a kernel thread.
-    pub(crate) domain: Cell<u64>,
-    area: NonNull<u8>,
-    area_bytes: usize,
-    /// Of an LWP that may use AMX: where its tiles are saved.
-    tiles: Cell<Option<NonNull<u8>>>,
-    pub(crate) refuses_area: Cell<bool>,
-    pub(crate) registers: RefCell<Registers>,
-}
-
-impl Lwp {
-    fn layout(area_bytes: usize) -> Layout {
-        Layout::from_size_align(area_bytes + CANARY.len(), AREA_ALIGN).unwrap()
-    }
-
-    /// Where the registers are saved. To be read and written while nobody owns them live.
-    pub(crate) fn area(&self) -> NonNull<u8> {
-        self.area
-    }
-
-    /// Byte `at` and those behind it.
-    pub(crate) fn read<const N: usize>(&self, at: usize) -> [u8; N] {
-        assert!(at + N <= self.area_bytes);
-        // SAFETY: within the area.
-        let from = unsafe { self.area.add(at) };
-        // SAFETY: as above; nobody writes it during this call.
-        unsafe { from.cast::<[u8; N]>().read() }
-    }
-
-    /// Writes bytes from `at` on.
-    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.area_bytes);
-        // SAFETY: within the area.
-        let to = unsafe { self.area.add(at) };
-        // SAFETY: as above; the bytes are the test's.
-        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-    }
-
-    fn check_canary(&self) {
-        // SAFETY: the allocation is that much longer than the area.
-        let end = unsafe { self.area.add(self.area_bytes) };
-        // SAFETY: as above.
-        let canary = unsafe { end.cast::<[u8; 64]>().read() };
-        assert_eq!(canary, CANARY, "lwp {}: written past the area", self.number);
-    }
-}
-
-impl Lwp {
-    fn free_areas(&self) {
-        self.check_canary();
-        // SAFETY: allocated with this layout, and never used again.
-        unsafe { dealloc(self.area.as_ptr(), Self::layout(self.area_bytes)) };
-        if let Some(tiles) = self.tiles.get() {
-            // SAFETY: as above.
-            unsafe { dealloc(tiles.as_ptr(), TILES_LAYOUT) };
-        }
-    }
-}
-
-impl Drop for Lwp {
-    fn drop(&mut self) {
-        self.free_areas();
-    }
-}
-
-/// More than any AMX area takes.
-const TILES_LAYOUT: Layout = match Layout::from_size_align(16384, AREA_ALIGN) {
-    Ok(layout) => layout,
-    Err(_) => panic!("a layout"),
-};
-
-// SAFETY: the area is long and aligned enough, was prepared, is the LWP's alone, and never changes.
-unsafe impl AmxArea for Lwp {
-    unsafe fn amx_area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused> {
-        // SAFETY: the caller promises a valid LWP, which is changed through cells alone.
-        unsafe { lwp.as_ref() }.tiles.get().ok_or(Refused)
-    }
-}
-
-// SAFETY: the area is as long and aligned as the machine wants it, was prepared, is the LWP's alone, and never changes.
-unsafe impl FpuArea for Lwp {
-    unsafe fn area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused> {
-        // SAFETY: the caller promises a valid LWP, which is changed through cells alone.
-        let lwp = unsafe { lwp.as_ref() };
-        if lwp.refuses_area.get() {
-            return Err(Refused);
-        }
-        Ok(lwp.area)
-    }
-}
 
 pub(crate) struct Cpu {
     pub(crate) pcu: CpuPcu<Lwp, UNITS>,
@@ -209,24 +111,8 @@ impl<M: Machine> World<M> {
     }
 
     fn new_lwp(&self, number: usize) -> NonNull<Lwp> {
-        let area_bytes = FpuFeatures::of::<M>().area_bytes();
-        // SAFETY: the layout is not empty.
-        let area = unsafe { alloc(Lwp::layout(area_bytes)) };
-        let area = NonNull::new(area).expect("memory for a test");
-        // SAFETY: fresh memory of that length.
-        unsafe { area.write_bytes(0xc5, area_bytes + CANARY.len()) };
-        // SAFETY: long and aligned enough, and nobody else's.
-        unsafe { Fpu::<M>::prepare(area) };
-        NonNull::from(Box::leak(Box::new(Lwp {
-            number,
-            pcu: LwpPcu::new(),
-            domain: Cell::new(self.new_domain()),
-            area,
-            area_bytes,
-            tiles: Cell::new(None),
-            refuses_area: Cell::new(false),
-            registers: RefCell::new(Registers::initial(self.model)),
-        })))
+        let lwp = Lwp::new::<M>(number, self.new_domain(), self.model);
+        NonNull::from(Box::leak(lwp))
     }
 
     pub(crate) fn new_domain(&self) -> u64 {
@@ -396,11 +282,7 @@ impl<M: Machine> World<M> {
     /// Lets the current LWP of `cpu` use AMX from now on.
     pub(crate) fn permit_amx(&self, cpu: usize) -> Result<(), LoadError> {
         let lwp = self.lwp(self.current_on(cpu).expect("somebody runs there"));
-        // SAFETY: the layout is not empty.
-        let area = NonNull::new(unsafe { alloc(TILES_LAYOUT) }).expect("memory for a test");
-        // SAFETY: long and aligned enough, and nobody else's.
-        unsafe { Amx::<M>::prepare(area) };
-        lwp.tiles.set(Some(area));
+        lwp.permit_amx::<M>();
         self.pcu.load(&mut self.current(cpu), AMX)
     }
 
