@@ -70,6 +70,33 @@ fn nobody_reads_anothers_x87_pointers() {
     }
 }
 
+/// A wipe leaves no pointers either, behind the closed gate, wherever the next restore would leave them in place. Where it writes
+/// them, AMD from Zen on, a wipe that goes by `XINUSE` may leave them until then: nothing reads them through a closed gate there.
+#[test]
+fn a_wipe_leaves_no_pointers_that_a_restore_would_leave() {
+    let models = super::models::all().iter();
+    for model in models.filter(|model| model.error_pointers != ErrorPointers::ZeroedInMemory) {
+        let world = World::<Mock>::new(model, 1, 2, Policy::Lazy, LeakRule::DomainAware);
+        world.switch(0, Some(0));
+        world.compute(0, |cpu| cpu.write_xmm([1; 256])).unwrap();
+        world
+            .compute(0, |cpu| cpu.write_x87(x87(99, false)))
+            .unwrap();
+        world.switch(0, Some(1));
+        assert_eq!(world.sum().wipes, 1, "{}", model.name);
+        let found = Mock::with(|cpu| {
+            (
+                cpu.registers.x87.fop,
+                cpu.registers.x87.fip,
+                cpu.registers.x87.fdp,
+            )
+        });
+        let is_nobodys = found == (0, 0, 0) || found == KERNEL_POINTERS;
+        assert!(is_nobodys, "{}: {found:x?}", model.name);
+        world.check_end();
+    }
+}
+
 /// The wipe's own instruction must not take the exception that the last LWP left pending, nor leave one.
 #[test]
 fn a_pending_error_of_another_is_not_taken_and_not_inherited() {

@@ -220,8 +220,9 @@ impl Cpu {
         in_use & !self.xfd
     }
 
-    /// The bit of x87 where nothing but its pointers is set, which AMD's processors do not count (measured on Zen 3): what they
-    /// tell of the last user's instructions outlives a state that counts as initial.
+    /// The bit of x87 where nothing but its pointers is set, which AMD's processors do not count after a restore (measured on Zen 3,
+    /// which counts x87 as in use from its first instruction to the next FNINIT or restore; here it never does, which is worse
+    /// for a kernel): what they tell of the last user's instructions outlives a state that counts as initial.
     fn pointers_alone(&self) -> u64 {
         let mut x87 = self.registers.x87.clone();
         (x87.fop, x87.fip, x87.fdp) = (0, 0, 0);
