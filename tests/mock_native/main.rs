@@ -1,8 +1,9 @@
 //! The mock processor against the machine that the test runs on: the same instructions on the same areas, byte for byte.
 //!
 //! The manuals leave a processor some freedom. What is used of it here is found by CPUID (the x87 pointers), by the vendor (how a
-//! component in use is told), or both of two outcomes are right (what the modified optimisation leaves out). What is not
-//! compared: PKRU, which would lock the test out of its memory, and what only ring 0 can move (XSAVES, `IA32_XFD`, TS).
+//! component in use is told: where it is not by content, components that are initial may be written or not), or both of two
+//! outcomes are right (what the modified optimisation leaves out). What is not compared: PKRU, which would lock the test out of its
+//! memory, and what only ring 0 can move (XSAVES, `IA32_XFD`, TS).
 
 #![cfg(target_arch = "x86_64")]
 
