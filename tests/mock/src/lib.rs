@@ -12,6 +12,8 @@
 //! Not modelled: 32-bit modes and their layouts (FCS, FDS), `FDP_EXCPTN_ONLY`, PT's side effects, VMX but for its part in the
 //! modified optimisation, arithmetic.
 
+#![cfg(target_arch = "x86_64")]
+
 pub mod component;
 mod cpu;
 mod fault;
