@@ -126,13 +126,11 @@ impl Cpu {
         Ok(())
     }
 
-    /// FNSTSW, FNCLEX if an error is pending, FFREE ST(7), FILD of a zero, FSTP ST(0).
+    /// FNCLEX, FFREE ST(7), FILD of a zero, FSTP ST(0).
     pub(crate) fn wipe_x87_pointers(&mut self) -> Result<(), Fault> {
         self.check(Instruction::X87)?;
         let x87 = &mut self.registers.x87;
-        if x87.is_pending() {
-            x87.fsw &= 0x7f00;
-        }
+        x87.fsw &= 0x7f00;
         let below_top = usize::from((x87.fsw >> 11).wrapping_sub(1) & 7);
         x87.physical[below_top] = [0; 10];
         x87.occupied &= !(1 << below_top);
