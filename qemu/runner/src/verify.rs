@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
 use crate::demo;
+use crate::emulator::Kind;
 use crate::error::{Error, Result};
 use crate::progress::say;
 use crate::table;
@@ -47,6 +48,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
         cpus,
         copies: None,
         program: Vec::new(),
+        emulator: Kind::Qemu,
         cpu: model.to_owned(),
         leak: Leak::Domain,
         policy,
