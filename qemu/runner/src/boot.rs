@@ -109,7 +109,7 @@ fn cpus(value: Option<&str>) -> Result<u32> {
 
 /// Returns the part of the kernel's command line that selects cases: those whose names contain `filter`, and under every policy
 /// the ones that run under every policy.
-fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
+pub(crate) fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
     let mut options = Vec::new();
     options.extend(every_policy.then(|| "policies=all".to_owned()));
     options.extend(filter.map(|filter| format!("case={filter}")));
@@ -118,20 +118,32 @@ fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
 
 /// Boots the machine, prints every line of it, and judges it; `must_test` when it has to run cases.
 fn show(emulator: &dyn Emulator, machine: &Machine<'_>, must_test: bool) -> Result<()> {
+    let passed = judge(emulator, machine, must_test, |line| println!("{line}"))?;
+    println!("{passed}");
+    Ok(())
+}
+
+/// Boots the machine, gives every line of it to `line`, and judges it; `must_test` when it has to run cases. What is returned is
+/// for people: that all is well, or what is not.
+pub(crate) fn judge(
+    emulator: &dyn Emulator,
+    machine: &Machine<'_>,
+    must_test: bool,
+    mut line: impl FnMut(&str),
+) -> Result<String> {
     let mut cases = Cases::default();
-    let outcome = emulator.run(machine, &mut |line| {
-        println!("{line}");
-        cases.take(line);
+    let outcome = emulator.run(machine, &mut |text| {
+        line(text);
+        cases.take(text);
     })?;
     let wrong = verdict(&outcome, &cases, must_test);
     let what = file_name(machine.kernel);
     let machine = format!("{}/{}", machine.model, machine.cpus);
     if wrong.is_empty() {
-        println!(
+        return Ok(format!(
             "{what} [{machine}]: ok, {} cases passed, {:.1} s",
             cases.passed, outcome.seconds
-        );
-        return Ok(());
+        ));
     }
     Err(Error::failed(format!(
         "{what} [{machine}]: {}",

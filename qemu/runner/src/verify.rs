@@ -1,5 +1,7 @@
 //! `cargo verify`: the proofs that take longer than a test.
 
+mod bochs;
+
 use std::time::Instant;
 
 use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
@@ -40,6 +42,7 @@ fn steps(short: bool) -> Vec<Step> {
         .into_iter()
         .map(|(model, cpus)| demo_on(model, cpus, lazy))
         .chain([demo_on("max", 4, Policies::All)])
+        .chain(bochs::steps(short))
         .collect()
 }
 
@@ -113,7 +116,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let (short, long) = (names(true), names(false));
-        assert_eq!((short.len(), long.len()), (5, 21));
+        assert_eq!((short.len(), long.len()), (7, 29));
         assert!(short.iter().all(|name| long.contains(name)));
     }
 

@@ -19,6 +19,7 @@
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
 mod looks;
+pub(crate) mod missing_clts;
 mod policies;
 
 use alloc::boxed::Box;
@@ -39,6 +40,7 @@ pub use looks::{
     Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
     set_task_switched_by_hand,
 };
+pub use missing_clts::without_clts_before_restore;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
