@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Boot one boot test and show everything it says
     #[command(after_help = ENVIRONMENT)]
     Boot(BootArgs),
-    /// Run the demo on several machines and under every policy, and show which succeed
+    /// Run the demo on several machines and under every policy, the boot tests on Bochs, and show which succeed
     #[command(after_help = ENVIRONMENT)]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
@@ -163,7 +163,7 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Four machines only, and every policy on one of them: what CI runs
+    /// Four machines on QEMU and every policy on one of them, two on Bochs: what CI runs
     #[arg(long)]
     pub(crate) short: bool,
 }
