@@ -6,7 +6,6 @@
 
 mod disk;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,16 +56,7 @@ pub(crate) struct Bochs {
 impl Bochs {
     /// Finds Bochs with its firmware, and GRUB, or installs them.
     pub(crate) fn provide() -> Result<Self> {
-        let given = env::var_os("PCU9_BOCHS").filter(|given| !given.is_empty());
-        let given = given.map(PathBuf::from);
-        if let Some(given) = &given
-            && !place::is_executable(given)
-        {
-            let given = given.display();
-            return Err(Error::unusable(format!(
-                "PCU9_BOCHS={given}: no such program"
-            )));
-        }
+        let given = place::given_program("PCU9_BOCHS")?;
         if let Ok(found) = Self::find(given.as_deref()) {
             return Ok(found);
         }

@@ -1,6 +1,5 @@
 //! QEMU: the kernel is loaded directly, speaks on the serial line, and ends the machine through `isa-debug-exit`.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use crate::place;
 use crate::process::{Ended, capture};
 
 const PROGRAM: &str = "qemu-system-x86_64";
+
 /// The program.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu(PathBuf);
@@ -19,17 +19,8 @@ pub(crate) struct Qemu(PathBuf);
 impl Qemu {
     /// Finds QEMU, or installs it.
     pub(crate) fn provide() -> Result<Self> {
-        if let Some(given) = env::var_os("PCU9_QEMU").filter(|given| !given.is_empty()) {
-            let given = PathBuf::from(given);
-            if place::is_executable(&given) {
-                return Ok(Self(given));
-            }
-            return Err(Error::unusable(format!(
-                "PCU9_QEMU={}: no such program",
-                given.display()
-            )));
-        }
-        if let Some(found) = place::on_path(PROGRAM) {
+        let given = place::given_program("PCU9_QEMU")?;
+        if let Some(found) = given.or_else(|| place::on_path(PROGRAM)) {
             return Ok(Self(found));
         }
         install::packages(PROGRAM, &["qemu-system-x86"])?;
