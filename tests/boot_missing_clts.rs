@@ -79,7 +79,7 @@ mod kernel {
         let seen = Arc::new(Slot::new());
         let result = Arc::clone(&seen);
         let user = spawn("user", 0, new_domain(), move || {
-            result.put(use_with_the_bug())
+            result.put(use_with_the_bug());
         });
         case.join(&[user]);
         let expected = Seen {

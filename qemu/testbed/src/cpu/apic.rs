@@ -119,21 +119,24 @@ pub(super) fn set_counts_per_ms(counts: u64) {
     TICK_COUNT.store(count.max(1000), Ordering::Relaxed);
 }
 
-/// The timer while it counts down from its highest value, with nobody to interrupt.
-pub(super) struct Countdown(());
+/// The timer while it counts down, with nobody to interrupt.
+pub(super) struct Countdown {
+    from: u32,
+}
 
 impl Countdown {
     /// Starts it; this CPU's timer is not in use.
     pub(super) fn start() -> Self {
         write(TIMER_DIVIDE, TIMER_BY_1);
         write(LVT_TIMER, TIMER_MASKED);
-        write(TIMER_INITIAL, u32::MAX);
-        Self(())
+        let from = u32::MAX;
+        write(TIMER_INITIAL, from);
+        Self { from }
     }
 
     /// How far it has come; the timer stops.
     pub(super) fn elapsed(self) -> u64 {
-        let elapsed = u32::MAX - read(TIMER_CURRENT);
+        let elapsed = self.from - read(TIMER_CURRENT);
         write(TIMER_INITIAL, 0);
         u64::from(elapsed)
     }

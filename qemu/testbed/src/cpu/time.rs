@@ -55,7 +55,7 @@ fn measure_5_ms() -> (u64, u64) {
     outb(0x43, 0b1011_0000); // channel 2, both bytes, mode 0
     outb(0x42, COUNT.to_le_bytes()[0]);
     outb(0x42, COUNT.to_le_bytes()[1]);
-    let counter = apic::Countdown::start();
+    let countdown = apic::Countdown::start();
     let start = ticks();
     outb(0x61, gate | 1);
     let mut polls = 0;
@@ -63,7 +63,7 @@ fn measure_5_ms() -> (u64, u64) {
         polls += 1;
     }
     let elapsed = ticks() - start;
-    let counted = counter.elapsed();
+    let apic_elapsed = countdown.elapsed();
     outb(0x61, gate);
-    (elapsed, counted)
+    (elapsed, apic_elapsed)
 }
