@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::{BootArgs, RunArgs};
+use crate::emulator::{self, Emulator, End, Kind, Machine, Outcome};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
-use crate::qemu::{Machine, Outcome, Qemu};
 use crate::toolchain;
 
 use cases::{Cases, Said};
@@ -49,8 +49,8 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
                 .join(", ")
         )));
     };
-    let qemu = Qemu::provide()?;
-    qemu.check_model(&args.cpu)?;
+    let emulator = emulator::provide(args.emulator)?;
+    emulator.check_model(&args.cpu)?;
     let image = match guest::given() {
         Some(image) => image,
         None => guest::build(&toolchain::provide()?, &kernel)?,
@@ -63,7 +63,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
         cpus: args.cpus.unwrap_or_else(|| kernel.default_cpus()),
         limit: Duration::from_secs(args.timeout),
     };
-    show(&qemu, &machine, true)
+    show(&*emulator, &machine, true)
 }
 
 /// `pcu9-runner run IMAGE`: boots an image that cargo built, with the arguments of a test program.
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         println!("{name}: test");
         return Ok(());
     }
-    let qemu = Qemu::provide()?;
+    let emulator = emulator::provide(Kind::Qemu)?;
     let machine = Machine {
         kernel: &args.image,
         initrd: None,
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         cpus,
         limit: LIMIT,
     };
-    show(&qemu, &machine, is_test && selection.is_everything())
+    show(&*emulator, &machine, is_test && selection.is_everything())
 }
 
 fn cpus(value: Option<&str>) -> Result<u32> {
@@ -109,7 +109,7 @@ fn cpus(value: Option<&str>) -> Result<u32> {
 
 /// Returns the part of the kernel's command line that selects cases: those whose names contain `filter`, and under every policy
 /// the ones that run under every policy.
-fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
+pub(crate) fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
     let mut options = Vec::new();
     options.extend(every_policy.then(|| "policies=all".to_owned()));
     options.extend(filter.map(|filter| format!("case={filter}")));
@@ -117,21 +117,33 @@ fn kernel_options(filter: Option<&str>, every_policy: bool) -> String {
 }
 
 /// Boots the machine, prints every line of it, and judges it; `must_test` when it has to run cases.
-fn show(qemu: &Qemu, machine: &Machine<'_>, must_test: bool) -> Result<()> {
+fn show(emulator: &dyn Emulator, machine: &Machine<'_>, must_test: bool) -> Result<()> {
+    let passed = judge(emulator, machine, must_test, |line| println!("{line}"))?;
+    println!("{passed}");
+    Ok(())
+}
+
+/// Boots the machine, gives every line of it to `line`, and judges it; `must_test` when it has to run cases. What is returned is
+/// for people: that all is well, or what is not.
+pub(crate) fn judge(
+    emulator: &dyn Emulator,
+    machine: &Machine<'_>,
+    must_test: bool,
+    mut line: impl FnMut(&str),
+) -> Result<String> {
     let mut cases = Cases::default();
-    let outcome = qemu.run(machine, |line| {
-        println!("{line}");
-        cases.take(line);
+    let outcome = emulator.run(machine, &mut |text| {
+        line(text);
+        cases.take(text);
     })?;
     let wrong = verdict(&outcome, &cases, must_test);
     let what = file_name(machine.kernel);
     let machine = format!("{}/{}", machine.model, machine.cpus);
     if wrong.is_empty() {
-        println!(
+        return Ok(format!(
             "{what} [{machine}]: ok, {} cases passed, {:.1} s",
             cases.passed, outcome.seconds
-        );
-        return Ok(());
+        ));
     }
     Err(Error::failed(format!(
         "{what} [{machine}]: {}",
@@ -157,7 +169,7 @@ fn verdict(outcome: &Outcome, cases: &Cases, must_test: bool) -> Vec<String> {
         ));
     }
     // A kernel with failed cases reports failure; anything else that is no success is told with the last lines.
-    let told = cases.failed > 0 && outcome.ended == crate::process::Ended::Exit(35);
+    let told = cases.failed > 0 && outcome.end == End::Failure;
     if !outcome.is_success() && !told {
         wrong.push(outcome.to_string());
     }
@@ -195,20 +207,16 @@ fn verdict(outcome: &Outcome, cases: &Cases, must_test: bool) -> Vec<String> {
 mod tests {
     use super::cases::Cases;
     use super::{cpus, verdict};
+    use crate::emulator::Outcome;
     use crate::process::Ended;
-    use crate::qemu::Outcome;
+    use crate::qemu;
 
     fn wrong(status: i32, text: &str) -> Vec<String> {
         let mut cases = Cases::default();
         for line in text.lines() {
             cases.take(line);
         }
-        let outcome = Outcome {
-            ended: Ended::Exit(status),
-            seconds: 0.1,
-            tail: text.lines().map(str::to_owned).collect(),
-            complaints: String::new(),
-        };
+        let outcome = Outcome::recorded(qemu::end(Ended::Exit(status)), text);
         verdict(&outcome, &cases, true)
     }
 

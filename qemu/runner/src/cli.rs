@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::emulator::Kind;
 use crate::error::Error;
 
 pub(crate) use policy::{Policies, Policy};
@@ -23,6 +24,7 @@ Environment:
                   that is built here; auto (default): the first of these that works
   PCU9_INSTALL=1  install missing packages with sudo, without a question (0: never install)
   PCU9_QEMU=FILE  use this program in place of qemu-system-x86_64
+  PCU9_BOCHS=FILE use this program in place of bochs
   PCU9_KERNEL=FILE
                   boot this image in place of the one that would be built
   PCU9_CPUS=N     CPUs of `run` (default 4)
@@ -66,7 +68,7 @@ pub(crate) enum Command {
     /// Boot one boot test and show everything it says
     #[command(after_help = ENVIRONMENT)]
     Boot(BootArgs),
-    /// Run the demo on several machines and under every policy, and show which succeed
+    /// Run the demo on several machines and under every policy, the boot tests on Bochs, and show which succeed
     #[command(after_help = ENVIRONMENT)]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
@@ -76,6 +78,9 @@ pub(crate) enum Command {
     #[command(after_help = ENVIRONMENT)]
     GuestClippy,
 }
+
+/// The model that Bochs emulates when none is asked for: the one that has the most.
+const BOCHS_MODEL: &str = "tigerlake";
 
 /// What the demo runs, and on which machine.
 #[derive(Debug, Clone, Args)]
@@ -89,8 +94,17 @@ pub(crate) struct DemoArgs {
     /// Run this ELF file in place of the built-in programs; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Vec<PathBuf>,
-    /// The CPU's model, by QEMU's name: max, Haswell, Nehalem, qemu64 (FXSAVE only), ...
-    #[arg(long, value_name = "MODEL", default_value = "max")]
+    /// What the machine is emulated by
+    #[arg(long, value_enum, value_name = "EMULATOR", default_value_t = Kind::Qemu)]
+    pub(crate) emulator: Kind,
+    /// The CPU's model, by the emulator's name; of QEMU: max, Haswell, Nehalem, qemu64 (FXSAVE only), ...; of Bochs:
+    /// tigerlake, ryzen, ...
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "max",
+        default_value_if("emulator", "bochs", BOCHS_MODEL)
+    )]
     pub(crate) cpu: String,
     /// What the next LWP may find in the registers
     #[arg(long, value_enum, default_value_t = Leak::Domain)]
@@ -124,8 +138,16 @@ pub(crate) struct BootArgs {
     /// The boot test's name, with or without `boot_`
     #[arg(required_unless_present = "list")]
     pub(crate) name: Option<String>,
-    /// The CPU's model, by QEMU's name
-    #[arg(long, value_name = "MODEL", default_value = "max")]
+    /// What the machine is emulated by
+    #[arg(long, value_enum, value_name = "EMULATOR", default_value_t = Kind::Qemu)]
+    pub(crate) emulator: Kind,
+    /// The CPU's model, by the emulator's name
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "max",
+        default_value_if("emulator", "bochs", BOCHS_MODEL)
+    )]
     pub(crate) cpu: String,
     /// How many CPUs the machine has, 1 to 8 [default: 4, and 1 for a kernel that is made for one CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
@@ -141,7 +163,7 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Four machines only, and every policy on one of them: what CI runs
+    /// Four machines on QEMU and every policy on one of them, two on Bochs: what CI runs
     #[arg(long)]
     pub(crate) short: bool,
 }
@@ -154,6 +176,16 @@ pub(crate) struct RunArgs {
     /// Arguments as for a test program; a word selects the cases whose name has it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+impl DemoArgs {
+    /// Returns the emulator and the model for people.
+    pub(crate) fn machine(&self) -> String {
+        match self.emulator {
+            Kind::Qemu => self.cpu.clone(),
+            Kind::Bochs => format!("Bochs {}", self.cpu),
+        }
+    }
 }
 
 impl Leak {

@@ -12,11 +12,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{DemoArgs, Policies};
+use crate::emulator;
 use crate::error::{During, Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs;
 use crate::progress::say;
-use crate::qemu::Qemu;
 use crate::toolchain;
 
 use plan::Plan;
@@ -60,8 +60,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
 
 /// Does everything; `problems` are those that concern every run.
 fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Result<()> {
-    let qemu = Qemu::provide()?;
-    qemu.check_model(&args.cpu)?;
+    let emulator = emulator::provide(args.emulator)?;
+    emulator.check_model(&args.cpu)?;
     let kernel = match guest::given() {
         Some(kernel) => kernel,
         None => guest::build(&toolchain::provide()?, &Kernel::Demo)?,
@@ -95,7 +95,7 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
                 run.policy.word()
             ));
         }
-        run.perform(args, &qemu, &kernel, (&plan, &archive))?;
+        run.perform(args, &*emulator, &kernel, (&plan, &archive))?;
         run.is_ok = run.problems.is_empty() && problems.is_empty();
     }
     match &*runs {

@@ -78,22 +78,27 @@ pub(crate) fn build_all(toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
         build(toolchain, &Kernel::Demo)?,
         build(toolchain, &Kernel::Embed)?,
     ];
-    let names = test_names()?;
+    let tests = build_tests(toolchain, &test_names()?)?;
+    images.extend(tests.into_iter().map(|executable| executable.path));
+    Ok(images)
+}
+
+/// Builds the boot tests of these names in one go.
+pub(crate) fn build_tests(toolchain: &Toolchain, names: &[String]) -> Result<Vec<Executable>> {
     if names.is_empty() {
-        return Ok(images);
+        return Ok(Vec::new());
     }
     let mut command = toolchain.cargo("build");
     command.args(["--package", "pcu9"]);
-    for name in &names {
+    for name in names {
         command.args(["--test", name]);
     }
-    let built = cargo::build(
+    let mut built = cargo::build(
         &mut command,
         &format!("building {} boot tests", names.len()),
     )?;
-    let tests = built.into_iter().filter(|e| names.contains(&e.name));
-    images.extend(tests.map(|executable| executable.path));
-    Ok(images)
+    built.retain(|executable| names.contains(&executable.name));
+    Ok(built)
 }
 
 /// Does a kernel of this name count instructions? It is built as a user would ship it, and run with QEMU's `-icount`.

@@ -20,6 +20,9 @@ mod toolchain;
 mod guest;
 mod programs;
 mod protocol;
+
+mod bochs;
+mod emulator;
 mod qemu;
 
 mod boot;

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::error::{Error, Result};
+
 /// Returns the checkout: the folder of the workspace's `Cargo.toml`.
 pub(crate) fn checkout() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -23,6 +25,21 @@ pub(crate) fn target(name: &str) -> PathBuf {
         _ => checkout().join("target"),
     };
     base.join(name)
+}
+
+/// Returns the program that the environment variable `variable` names, if it is set.
+pub(crate) fn given_program(variable: &str) -> Result<Option<PathBuf>> {
+    let Some(given) = env::var_os(variable).filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    let given = PathBuf::from(given);
+    if is_executable(&given) {
+        return Ok(Some(given));
+    }
+    Err(Error::unusable(format!(
+        "{variable}={}: no such program",
+        given.display()
+    )))
 }
 
 /// Finds `program` on PATH.

@@ -1,72 +1,26 @@
-//! Finds QEMU and runs a kernel in it: streams what it says, limits its time, judges how it ended.
+//! QEMU: the kernel is loaded directly, speaks on the serial line, and ends the machine through `isa-debug-exit`.
 
-use std::collections::VecDeque;
-use std::env;
-use std::fmt;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
+use crate::emulator::{Emulator, End, Kind, Machine, Outcome, Tail, watch};
 use crate::error::{Error, Result};
 use crate::install;
 use crate::place;
-use crate::process::{Ended, capture, end_with_parent, wait_until};
+use crate::process::{Ended, capture};
 
 const PROGRAM: &str = "qemu-system-x86_64";
-/// How many of the last lines a failure shows.
-const TAIL: usize = 30;
 
-/// An emulator.
+/// The program.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu(PathBuf);
-
-/// A kernel and the machine to boot it on.
-#[derive(Debug)]
-pub(crate) struct Machine<'a> {
-    /// The kernel's image.
-    pub(crate) kernel: &'a Path,
-    /// An archive that the kernel gets.
-    pub(crate) initrd: Option<&'a Path>,
-    /// The kernel's command line, without `cpus=N`.
-    pub(crate) append: String,
-    /// The CPU's model, with QEMU's name.
-    pub(crate) model: &'a str,
-    /// How many CPUs.
-    pub(crate) cpus: u32,
-    /// How long the machine may run.
-    pub(crate) limit: Duration,
-}
-
-/// How a run went.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// How QEMU ended.
-    pub(crate) ended: Ended,
-    /// How long it ran.
-    pub(crate) seconds: f64,
-    /// The last lines of the serial port.
-    pub(crate) tail: VecDeque<String>,
-    /// What QEMU itself said.
-    pub(crate) complaints: String,
-}
 
 impl Qemu {
     /// Finds QEMU, or installs it.
     pub(crate) fn provide() -> Result<Self> {
-        if let Some(given) = env::var_os("PCU9_QEMU").filter(|given| !given.is_empty()) {
-            let given = PathBuf::from(given);
-            if place::is_executable(&given) {
-                return Ok(Self(given));
-            }
-            return Err(Error::unusable(format!(
-                "PCU9_QEMU={}: no such program",
-                given.display()
-            )));
-        }
-        if let Some(found) = place::on_path(PROGRAM) {
+        let given = place::given_program("PCU9_QEMU")?;
+        if let Some(found) = given.or_else(|| place::on_path(PROGRAM)) {
             return Ok(Self(found));
         }
         install::packages(PROGRAM, &["qemu-system-x86"])?;
@@ -83,8 +37,32 @@ impl Qemu {
         Self(path)
     }
 
-    /// Checks that QEMU has the CPU model `model` (`NAME`, or `NAME,+feature,-feature`).
-    pub(crate) fn check_model(&self, model: &str) -> Result<()> {
+    fn command(&self, machine: &Machine<'_>) -> Command {
+        let mut command = Command::new(&self.0);
+        command
+            .args(["-accel", "tcg", "-cpu", machine.model])
+            .args(["-smp", &machine.cpus.to_string(), "-m", "512M"])
+            .args(["-display", "none", "-serial", "stdio", "-monitor", "none"])
+            .args(["-no-reboot", "-nic", "none"])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .arg("-kernel")
+            .arg(machine.kernel);
+        let image = machine.kernel.file_name().unwrap_or_default();
+        if crate::guest::counts_instructions(&image.to_string_lossy()) {
+            // A tick of the time stamp counter is an instruction then, and a run is like the one before.
+            command.args(["-icount", "shift=0"]);
+        }
+        if let Some(initrd) = machine.initrd {
+            command.arg("-initrd").arg(initrd);
+        }
+        command.args(["-append", &Kind::Qemu.command_line(machine)]);
+        command
+    }
+}
+
+impl Emulator for Qemu {
+    /// A model is `NAME`, or `NAME,+feature,-feature`.
+    fn check_model(&self, model: &str) -> Result<()> {
         let mut command = Command::new(&self.0);
         command.args(["-cpu", "help"]);
         let Ok(said) = capture(&mut command, Duration::from_secs(30), 1 << 20) else {
@@ -107,161 +85,40 @@ impl Qemu {
         )))
     }
 
-    /// Boots the machine and gives each line of its serial port to `line` as it comes.
-    pub(crate) fn run(&self, machine: &Machine<'_>, mut line: impl FnMut(&str)) -> Result<Outcome> {
-        let mut child = self
-            .command(machine)
-            .spawn()
-            .map_err(|e| Error::unusable(format!("{} cannot be run: {e}", self.0.display())))?;
-        let begun = Instant::now();
-        let deadline = begun + machine.limit;
-        let serial = serial_lines(&mut child);
-        let complaints = complaints(&mut child);
-        let mut tail = VecDeque::new();
-        let in_time = loop {
-            match serial.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(text) => {
-                    line(&text);
-                    if tail.len() == TAIL {
-                        tail.pop_front();
-                    }
-                    tail.push_back(text);
-                }
-                Err(RecvTimeoutError::Disconnected) => break true,
-                Err(RecvTimeoutError::Timeout) => break false,
-            }
-        };
-        let status = if in_time {
-            wait_until(&mut child, deadline)
-        } else {
-            Ok(None)
-        };
-        let ended = if let Ok(Some(status)) = status {
-            Ended::of(status)
-        } else {
-            // An error means that it has ended in this moment.
-            let _ = child.kill();
-            Ended::TimedOut(machine.limit)
-        };
-        let _ = child.wait();
+    fn run(&self, machine: &Machine<'_>, line: &mut dyn FnMut(&str)) -> Result<Outcome> {
+        let mut tail = Tail::default();
+        let watched = watch(&mut self.command(machine), machine.limit, |text| {
+            line(text);
+            tail.push(text);
+        })?;
+        // Features that a model has and TCG lacks are no news.
+        let lines = watched.stderr.lines();
+        let told = lines.filter(|line| !line.contains("TCG doesn't support requested feature"));
         Ok(Outcome {
-            ended,
-            seconds: begun.elapsed().as_secs_f64(),
+            end: end(watched.ended),
+            seconds: watched.seconds,
             tail,
-            complaints: complaints.join().unwrap_or_default(),
+            complaints: told.fold(String::new(), |all, line| all + line + "\n"),
         })
     }
-
-    fn command(&self, machine: &Machine<'_>) -> Command {
-        let mut command = Command::new(&self.0);
-        command
-            .args(["-accel", "tcg", "-cpu", machine.model])
-            .args(["-smp", &machine.cpus.to_string(), "-m", "512M"])
-            .args(["-display", "none", "-serial", "stdio", "-monitor", "none"])
-            .args(["-no-reboot", "-nic", "none"])
-            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
-            .arg("-kernel")
-            .arg(machine.kernel);
-        let image = machine.kernel.file_name().unwrap_or_default();
-        if crate::guest::counts_instructions(&image.to_string_lossy()) {
-            // A tick of the time stamp counter is an instruction then, and a run is like the one before.
-            command.args(["-icount", "shift=0"]);
-        }
-        if let Some(initrd) = machine.initrd {
-            command.arg("-initrd").arg(initrd);
-        }
-        let append = format!("cpus={} {}", machine.cpus, machine.append);
-        command.args(["-append", append.trim()]);
-        end_with_parent(&mut command);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
 }
 
-/// Reads the serial port by lines in a thread of its own.
-fn serial_lines(child: &mut Child) -> Receiver<String> {
-    let (send, lines) = channel();
-    if let Some(stdout) = child.stdout.take() {
-        thread::spawn(move || {
-            let mut reader = BufReader::new(stdout);
-            let mut bytes = Vec::new();
-            while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
-                let text = String::from_utf8_lossy(&bytes);
-                if send.send(text.trim_end().to_owned()).is_err() {
-                    break;
-                }
-                bytes.clear();
-            }
-        });
-    }
-    lines
-}
-
-/// Reads what QEMU itself says, without its remarks on features that a model has and TCG lacks.
-fn complaints(child: &mut Child) -> thread::JoinHandle<String> {
-    let stderr = child.stderr.take();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stderr) = stderr {
-            let _ = stderr.read_to_end(&mut bytes);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines();
-        let told = lines.filter(|line| !line.contains("TCG doesn't support requested feature"));
-        told.fold(String::new(), |all, line| all + line + "\n")
-    })
-}
-
-impl Outcome {
-    /// Tells whether the kernel ended QEMU by saying success: the value 0x10 at the debug-exit port.
-    pub(crate) fn is_success(&self) -> bool {
-        self.ended == Ended::Exit(33)
-    }
-
-    /// Says how the run ended.
-    pub(crate) fn verdict(&self) -> String {
-        match self.ended {
-            Ended::Exit(33) => "the kernel reported success".into(),
-            Ended::Exit(35) => "the kernel reported failure".into(),
-            Ended::Exit(0) => "the machine was reset without a report: a triple fault".into(),
-            Ended::Exit(1) => "QEMU ended with status 1, by an error of its own".into(),
-            Ended::TimedOut(limit) => format!(
-                "the kernel did not end within {} s: it hangs, or needs more time",
-                limit.as_secs()
-            ),
-            other => format!("QEMU ended with an unexpected {other}"),
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    /// The verdict with the last lines seen: what a failure shows.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.verdict())?;
-        for line in self.complaints.lines() {
-            write!(f, "\n  QEMU says: {line}")?;
-        }
-        if self.tail.is_empty() {
-            return write!(f, "\n  the kernel said nothing");
-        }
-        write!(
-            f,
-            "\n  the last {} lines of the serial port:",
-            self.tail.len()
-        )?;
-        for line in &self.tail {
-            let short: String = line.chars().take(200).collect();
-            write!(f, "\n  | {short}")?;
-        }
-        Ok(())
+/// Reads QEMU's exit status: the kernel writes 0x10 or 0x11 to the debug-exit port.
+pub(crate) fn end(ended: Ended) -> End {
+    match ended {
+        Ended::Exit(33) => End::Success,
+        Ended::Exit(35) => End::Failure,
+        Ended::Exit(0) => End::TripleFault,
+        Ended::Exit(1) => End::Broken("QEMU ended with status 1, by an error of its own".into()),
+        Ended::TimedOut(limit) => End::TimedOut(limit),
+        other => End::Broken(format!("QEMU ended with an unexpected {other}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Machine, Outcome, Qemu};
-    use crate::process::Ended;
+    use super::Qemu;
+    use crate::emulator::{Emulator, End, Machine, Outcome};
     use crate::process::tests::executable;
     use std::path::Path;
     use std::time::{Duration, Instant};
@@ -280,7 +137,7 @@ mod tests {
             limit: Duration::from_millis(limit_ms),
         };
         let mut lines = Vec::new();
-        let outcome = Qemu(path).run(&machine, |line| lines.push(line.to_owned()));
+        let outcome = Qemu(path).run(&machine, &mut |line| lines.push(line.to_owned()));
         (outcome.expect("it runs"), lines)
     }
 
@@ -289,7 +146,7 @@ mod tests {
         let (outcome, lines) = run("for a; do echo \"$a\"; done; exit 33", 20_000);
         assert!(outcome.is_success());
         assert!(
-            lines.contains(&"cpus=2 leak=domain".to_owned()),
+            lines.contains(&"cpus=2 emulator=qemu leak=domain".to_owned()),
             "{lines:?}"
         );
         assert!(lines.windows(2).any(|pair| pair == ["-smp", "2"]));
@@ -310,7 +167,7 @@ mod tests {
         let begun = Instant::now();
         let (outcome, _) = run("echo begun; exec sleep 60", 1500);
         assert!(begun.elapsed() < Duration::from_secs(15));
-        assert!(matches!(outcome.ended, Ended::TimedOut(_)));
+        assert!(matches!(outcome.end, End::TimedOut(_)));
         assert!(outcome.to_string().contains("| begun"));
     }
 

@@ -1,7 +1,8 @@
-//! How a run ends: QEMU's `isa-debug-exit` device, and the panic handler.
+//! How a run ends: QEMU's `isa-debug-exit` device, Bochs' shutdown port, and the panic handler.
 //!
 //! A value V written to the device's port ends QEMU with exit status 2 V + 1 (QEMU, `hw/misc/debugexit.c`), so success
-//! can never be mistaken for QEMU's own statuses 0 and 1.
+//! can never be mistaken for QEMU's own statuses 0 and 1. Bochs ends when it reads `Shutdown` at its port, always with status 1
+//! (Bochs, `iodev/unmapped.cc`), so a last line says how it went.
 
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -14,19 +15,25 @@ use crate::{cpu, serial};
 /// What the run says to the outside by its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// QEMU ends with status 33.
+    /// QEMU ends with status 33, Bochs after the line `@e9 success`.
     Success,
-    /// QEMU ends with status 35.
+    /// QEMU ends with status 35, Bochs after the line `@e9 failure`.
     Failure,
 }
 
-/// Ends the run. Where there is no such device, the CPU stops.
+/// Ends the run. On a machine that cannot be ended so, the CPU stops.
 pub fn exit(outcome: Outcome) -> ! {
     interrupts::disable();
-    let value: u32 = match outcome {
-        Outcome::Success => 0x10,
-        Outcome::Failure => 0x11,
+    let (value, words): (u32, _) = match outcome {
+        Outcome::Success => (0x10, "\n@e9 success\n"),
+        Outcome::Failure => (0x11, "\n@e9 failure\n"),
     };
+    if serial::has_e9() {
+        serial::write_e9(words);
+        b"Shutdown"
+            .iter()
+            .for_each(|&byte| serial::outb(0x8900, byte));
+    }
     // SAFETY: nothing else listens on this port, and the write does not touch memory.
     unsafe { Port::new(0xf4).write(value) };
     stop()

@@ -1,4 +1,4 @@
-//! The testbed: a small SMP kernel for x86-64 that boots under QEMU and hosts `pcu9`.
+//! The testbed: a small SMP kernel for x86-64 that boots on QEMU and Bochs and hosts `pcu9`.
 #![cfg(target_os = "none")]
 //!
 //! It is the reference for whoever puts `pcu9` into a kernel: all that concerns the crate is in one file, `glue.rs`, and

@@ -1,9 +1,11 @@
-//! Text to the outside: COM1, polled, one whole line at a time.
+//! Text to the outside: COM1, polled, one whole line at a time; in Bochs the port 0xE9 as well.
 //!
 //! The lines that begin with `@`, and those of boot tests, are read by the runner; the rest is for people.
-//! Registers: PC16550D data sheet, section "Registers".
+//! Registers: PC16550D data sheet, section "Registers". The port 0xE9: Bochs User Manual, section "The configuration file
+//! bochsrc", `port_e9_hack`: it reads as its own number, and what is written to it goes to Bochs' standard output.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::port::Port;
 
@@ -12,6 +14,12 @@ use crate::lock::IrqLock;
 const COM1: u16 = 0x3f8;
 /// Line status: the transmitter holding register is empty.
 const THR_EMPTY: u8 = 1 << 5;
+
+const E9: u16 = 0xe9;
+/// What the runner looks for between Bochs' own words: the kernel's lines come after it.
+const E9_BEGINS: &str = "\n@e9 begins\n";
+
+static HAS_E9: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 struct Serial(());
@@ -24,6 +32,7 @@ impl Write for Serial {
             while inb(COM1 + 5) & THR_EMPTY == 0 {}
             outb(COM1, byte);
         }
+        write_e9(text);
         Ok(())
     }
 }
@@ -41,7 +50,19 @@ pub(crate) fn inb(port: u16) -> u8 {
     unsafe { Port::new(port).read() }
 }
 
-/// Sets the line up: 115200 baud, 8 bits, no parity, no interrupts.
+/// Whether there is a port 0xE9 that writes: the kernel runs in Bochs.
+pub(crate) fn has_e9() -> bool {
+    HAS_E9.load(Ordering::Relaxed)
+}
+
+/// Writes to the port 0xE9 alone, where there is one.
+pub(crate) fn write_e9(text: &str) {
+    if has_e9() {
+        text.bytes().for_each(|byte| outb(E9, byte));
+    }
+}
+
+/// Sets the line up: 115200 baud, 8 bits, no parity, no interrupts; and finds the port 0xE9.
 pub(crate) fn init() {
     for (register, value) in [
         (1, 0),
@@ -54,6 +75,8 @@ pub(crate) fn init() {
     ] {
         outb(COM1 + register, value);
     }
+    HAS_E9.store(inb(E9) == E9.to_le_bytes()[0], Ordering::Relaxed);
+    write_e9(E9_BEGINS);
 }
 
 /// Writes one line; [`line!`](crate::line) calls it.

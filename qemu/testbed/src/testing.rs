@@ -19,6 +19,7 @@
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
 mod looks;
+pub(crate) mod missing_clts;
 mod policies;
 mod stray;
 
@@ -43,6 +44,7 @@ pub use looks::{
 pub(crate) use stray::caught;
 pub use stray::stray_use;
 
+pub use missing_clts::without_clts_before_restore;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 
 /// A boot test's case while it runs: what it prints and whether it failed.

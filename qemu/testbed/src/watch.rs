@@ -17,6 +17,7 @@ use crate::cpu::{self, MAX_CPUS};
 use crate::line;
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::Lwp;
+use crate::testing::missing_clts;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static IS_WIPE_TAKEN_OUT: AtomicBool = AtomicBool::new(false);
@@ -172,10 +173,12 @@ unsafe extern "C" fn read_registers(image: &mut Registers, mask: u64) {
     );
 }
 
-/// The FPU as this kernel's table has it: pcu9's own unit, whose wipe a test can take out.
+/// The FPU as this kernel's table has it: pcu9's own unit, whose wipe a test can take out, and whose CLTS it can put in the
+/// wrong place.
 pub(crate) enum WatchedFpu {}
 
-// SAFETY: pcu9's unit does all of it; only a test that looks for leaks takes the wipe out.
+// SAFETY: pcu9's unit does all of it; only a test that looks for leaks takes the wipe out, and only one that looks for `#NM`
+// opens the gate late.
 unsafe impl PcuOps<Lwp> for WatchedFpu {
     const ID: UnitId = fpu::FPU;
 
@@ -186,7 +189,9 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
 
     unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
         // SAFETY: the same promises.
-        unsafe { <Fpu>::state_load(lwp, flags) }
+        let result = unsafe { <Fpu>::state_load(lwp, flags) };
+        missing_clts::open_late();
+        result
     }
 
     unsafe fn state_release(lwp: NonNull<Lwp>) {
@@ -195,6 +200,9 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
     }
 
     unsafe fn unit_enable() {
+        if missing_clts::leaves_the_gate_closed() {
+            return;
+        }
         // SAFETY: the same promises.
         unsafe { <Fpu as PcuOps<Lwp>>::unit_enable() };
     }

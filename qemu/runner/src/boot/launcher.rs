@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::{Cases, LIMIT, Said, Selection, verdict};
+use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::Result;
 use crate::guest::{self, Kernel};
 use crate::place;
-use crate::qemu::{Machine, Qemu};
 use crate::toolchain;
 
 /// A machine that a boot test runs on.
@@ -52,12 +52,12 @@ pub fn boot_test(name: &str, runs: &[Run]) -> ExitCode {
     let source = place::checkout().join("tests").join(format!("{name}.rs"));
     let source = fs::read_to_string(source).unwrap_or_default();
     let provide = || {
-        let qemu = Qemu::provide()?;
+        let emulator = emulator::provide(Kind::Qemu)?;
         let image = match guest::given() {
             Some(image) => image,
             None => guest::build(&toolchain::provide()?, &Kernel::named(name))?,
         };
-        Ok((qemu, image))
+        Ok((emulator, image))
     };
     if launch(name, runs, &selection, &source, provide, &mut stdout()) {
         ExitCode::SUCCESS
@@ -73,7 +73,7 @@ fn launch(
     runs: &[Run],
     selection: &Selection,
     source: &str,
-    provide: impl FnOnce() -> Result<(Qemu, PathBuf)>,
+    provide: impl FnOnce() -> Result<(Box<dyn Emulator>, PathBuf)>,
     out: &mut dyn Write,
 ) -> bool {
     let mut launch = Launch {
@@ -103,7 +103,8 @@ fn launch(
     if runs.is_empty() {
         launch.fail(name, vec!["the test names no machine to run on".into()]);
     } else if !wanted.is_empty() {
-        let done = provide().and_then(|(qemu, image)| launch.run_all(&qemu, &image, &wanted, runs));
+        let done = provide()
+            .and_then(|(emulator, image)| launch.run_all(&*emulator, &image, &wanted, runs));
         if let Err(error) = done {
             launch.fail(name, vec![format!("error: {error}")]);
         }
@@ -128,15 +129,27 @@ impl Launch<'_> {
 
     /// Boots the kernel on each machine of `wanted`. The other policies than `Lazy` are run through on the first machine of the
     /// test's list alone, to save time.
-    fn run_all(&mut self, qemu: &Qemu, image: &Path, wanted: &[Run], runs: &[Run]) -> Result<()> {
+    fn run_all(
+        &mut self,
+        emulator: &dyn Emulator,
+        image: &Path,
+        wanted: &[Run],
+        runs: &[Run],
+    ) -> Result<()> {
         for run in wanted {
-            self.run(qemu, image, *run, runs.first() == Some(run))?;
+            self.run(emulator, image, *run, runs.first() == Some(run))?;
         }
         Ok(())
     }
 
     /// Boots the kernel once and takes in its cases.
-    fn run(&mut self, qemu: &Qemu, image: &Path, run: Run, every_policy: bool) -> Result<()> {
+    fn run(
+        &mut self,
+        emulator: &dyn Emulator,
+        image: &Path,
+        run: Run,
+        every_policy: bool,
+    ) -> Result<()> {
         let machine_name = machine_name(run);
         // A word that is a part of the test's own name selects all its cases.
         let everything = self.selection.has(self.name, &machine_name);
@@ -152,7 +165,7 @@ impl Launch<'_> {
         };
         let mut cases = Cases::default();
         let mut log = Vec::new();
-        let outcome = qemu.run(&machine, |line| match cases.take(line) {
+        let outcome = emulator.run(&machine, &mut |line| match cases.take(line) {
             Said::Case { name: case, passed } => {
                 let said = std::mem::take(&mut log);
                 self.case(&case, &machine_name, passed, said);
@@ -220,6 +233,7 @@ impl Launch<'_> {
 #[cfg(test)]
 mod tests {
     use super::{Run, Selection, launch};
+    use crate::emulator::Emulator;
     use crate::error::Error;
     use crate::process::tests::executable;
     use crate::qemu::Qemu;
@@ -242,7 +256,10 @@ mod tests {
         executable(&path, format!("#!/bin/sh\n{script}\n").as_bytes());
         let selection = Selection::parse(arguments.split_whitespace().map(str::to_owned));
         let mut out = Vec::new();
-        let provide = || Ok((Qemu::at(path), "kernel".into()));
+        let provide = || {
+            let emulator: Box<dyn Emulator> = Box::new(Qemu::at(path));
+            Ok((emulator, "kernel".into()))
+        };
         let ok = launch(
             "boot_two",
             &RUNS,

@@ -36,7 +36,7 @@ pub(super) fn print(args: &DemoArgs, runs: &[Run]) {
         "\n{} LWPs on {} CPUs ({}), every policy in turn, leak rule {}, {:.1} s\n\n{}",
         runs.first().map_or(0, |run| run.lwps),
         args.cpus,
-        args.cpu,
+        args.machine(),
         args.leak.word(),
         seconds(runs),
         table(runs)
@@ -104,6 +104,7 @@ pub(super) fn json(args: &DemoArgs, runs: &[Run], ok: bool) -> Value {
         "lwps": runs.first().map_or(0, |run| run.lwps),
         "policy": args.policy.word(),
         "leak": args.leak.word(),
+        "emulator": args.emulator.word(),
         "cpu_model": args.cpu,
         "programs": programs(&common(runs)),
         "counters": counters(&totals),

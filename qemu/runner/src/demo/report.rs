@@ -65,7 +65,7 @@ impl Run {
             "\n{} LWPs on {} CPUs ({}), policy {}, leak rule {}, {:.1} s\n",
             self.lwps,
             args.cpus,
-            args.cpu,
+            args.machine(),
             self.policy.word(),
             args.leak.word(),
             self.seconds
@@ -145,6 +145,7 @@ impl Run {
             "lwps": self.lwps,
             "policy": self.policy.word(),
             "leak": args.leak.word(),
+            "emulator": args.emulator.word(),
             "cpu_model": args.cpu,
             "programs": programs(&self.rows),
             "counters": counters(&totals),

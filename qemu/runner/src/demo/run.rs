@@ -9,9 +9,9 @@ use super::identities::{Identity, identities};
 use super::plan::{Archive, Plan, Planned};
 use super::session::{Job, Session};
 use crate::cli::{DemoArgs, Policy};
+use crate::emulator::{Emulator, Machine, Outcome};
 use crate::error::{During, Result};
 use crate::progress::Step;
-use crate::qemu::{Machine, Outcome, Qemu};
 use crate::trace;
 
 /// Everything that a run found out, as far as it came.
@@ -78,11 +78,11 @@ impl Run {
     pub(super) fn perform(
         &mut self,
         args: &DemoArgs,
-        qemu: &Qemu,
+        emulator: &dyn Emulator,
         kernel: &Path,
         (plan, archive): (&Plan, &Archive),
     ) -> Result<()> {
-        let outcome = self.boot(args, qemu, kernel, (plan, archive))?;
+        let outcome = self.boot(args, emulator, kernel, (plan, archive))?;
         self.seconds = outcome.seconds;
         self.judge(args, plan);
         self.check(args, &outcome);
@@ -92,7 +92,7 @@ impl Run {
     fn boot(
         &mut self,
         args: &DemoArgs,
-        qemu: &Qemu,
+        emulator: &dyn Emulator,
         kernel: &Path,
         (plan, archive): (&Plan, &Archive),
     ) -> Result<Outcome> {
@@ -113,11 +113,11 @@ impl Run {
         let step = Step::start(format!(
             "booting {} CPUs ({}) with {copies} copies of {} programs",
             args.cpus,
-            args.cpu,
+            args.machine(),
             plan.programs.len()
         ));
         let session = &mut self.session;
-        let outcome = qemu.run(&machine, |line| {
+        let outcome = emulator.run(&machine, &mut |line| {
             if session.take(line) {
                 let (started, ended) = session.progress();
                 step.note(format_args!("{ended} of {started} jobs have ended"));

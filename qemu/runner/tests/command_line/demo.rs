@@ -49,6 +49,7 @@ fn a_good_run_has_status_0_tables_and_json() {
         "cpu_model",
         "cpus",
         "eager",
+        "emulator",
         "leak",
         "lwps",
         "ok",

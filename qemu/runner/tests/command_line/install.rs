@@ -74,3 +74,31 @@ fn a_system_without_apt_get_and_a_wrong_value_are_said() {
     assert_eq!(run.status, 2);
     assert!(run.text.contains("PCU9_INSTALL=yes"), "{}", run.text);
 }
+
+#[test]
+fn bochs_is_provided_as_qemu_is() {
+    let bench = Bench::new("@end ok\n", 33);
+    bench.file("bin/apt-get", b"#!/bin/sh\nexit 1\n");
+    let bin = bench.path("bin");
+    let arguments = ["--emulator", "bochs", "--cpus", "1"];
+    let run = bench.demo_with(&arguments, &[("PATH", &bin), ("PCU9_INSTALL", "0")]);
+    assert_eq!(run.status, 2);
+    let last = run.text.lines().last().expect("a line");
+    // The firmware's files may be there already.
+    assert!(last.starts_with("error: bochs, "), "{last}");
+    assert!(
+        last.contains("grub-mkrescue, xorriso")
+            && last.contains("is missing: run `sudo apt-get install -y bochs bochs-term "),
+        "{last}"
+    );
+    assert!(last.contains("PCU9_INSTALL=1"), "{last}");
+
+    let run = bench.demo_with(&arguments, &[("PCU9_BOCHS", "/no/such/file")]);
+    assert_eq!(run.status, 2);
+    assert!(
+        run.text
+            .contains("error: PCU9_BOCHS=/no/such/file: no such program"),
+        "{}",
+        run.text
+    );
+}

@@ -11,6 +11,32 @@ use crate::memory::read_phys;
 /// Size of the header that every table begins with.
 const HEADER_BYTES: u64 = 36;
 
+/// The table that names all others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RootTable {
+    address: u64,
+    /// Size of an entry: 4 in the RSDT, 8 in the XSDT.
+    entry_bytes: u64,
+}
+
+impl RootTable {
+    /// The root table that the root pointer at physical address `rsdp` names.
+    pub(super) fn named_by(rsdp: u64) -> Self {
+        let extended = read_phys::<u8>(rsdp + 15) >= 2 && read_phys::<u64>(rsdp + 24) != 0;
+        if extended {
+            Self {
+                address: read_phys(rsdp + 24),
+                entry_bytes: 8,
+            }
+        } else {
+            Self {
+                address: u64::from(read_phys::<u32>(rsdp + 16)),
+                entry_bytes: 4,
+            }
+        }
+    }
+}
+
 /// The APIC ids of the CPUs to use, in the firmware's order: all that are enabled, or as many as `cpus=N` asks for.
 ///
 /// # Panics
@@ -18,8 +44,8 @@ const HEADER_BYTES: u64 = 36;
 /// When the command line asks for more CPUs than there are.
 pub(super) fn apic_ids(info: &BootInfo) -> Vec<u8> {
     let mut ids = info
-        .rsdp
-        .or_else(find_rsdp)
+        .acpi
+        .or_else(|| find_rsdp().map(RootTable::named_by))
         .map(enabled_apic_ids)
         .unwrap_or_default();
     if ids.is_empty() {
@@ -53,18 +79,12 @@ fn find_rsdp() -> Option<u64> {
         .find(|&at| read_phys::<u64>(at) == u64::from_le_bytes(*b"RSD PTR "))
 }
 
-fn enabled_apic_ids(rsdp: u64) -> Vec<u8> {
-    let extended = read_phys::<u8>(rsdp + 15) >= 2 && read_phys::<u64>(rsdp + 24) != 0;
-    let (root, entry_bytes) = if extended {
-        (read_phys::<u64>(rsdp + 24), 8)
-    } else {
-        (u64::from(read_phys::<u32>(rsdp + 16)), 4)
-    };
-    let root_end = root + u64::from(read_phys::<u32>(root + 4));
+fn enabled_apic_ids(root: RootTable) -> Vec<u8> {
+    let root_end = root.address + u64::from(read_phys::<u32>(root.address + 4));
     let mut ids = Vec::new();
-    let mut entry = root + HEADER_BYTES;
-    while entry + entry_bytes <= root_end {
-        let table = if extended {
+    let mut entry = root.address + HEADER_BYTES;
+    while entry + root.entry_bytes <= root_end {
+        let table = if root.entry_bytes == 8 {
             read_phys::<u64>(entry)
         } else {
             u64::from(read_phys::<u32>(entry))
@@ -72,7 +92,7 @@ fn enabled_apic_ids(rsdp: u64) -> Vec<u8> {
         if read_phys::<u32>(table) == u32::from_le_bytes(*b"APIC") {
             collect(table, &mut ids);
         }
-        entry += entry_bytes;
+        entry += root.entry_bytes;
     }
     ids
 }

@@ -2,6 +2,7 @@
 
 use spin::Once;
 
+use super::acpi::RootTable;
 use crate::memory::{direct_map, read_phys};
 
 /// The longest command line that is kept.
@@ -25,8 +26,9 @@ pub(crate) struct BootInfo {
     n_ranges: usize,
     /// The archive, when there is one.
     pub(crate) module: Option<PhysRange>,
-    /// Where the ACPI root pointer lies, when the loader says.
-    pub(crate) rsdp: Option<u64>,
+    /// ACPI's root table, when the loader says where its pointer lies. Multiboot2 has a copy of the pointer among the tags, in
+    /// memory that is free once they are read.
+    pub(super) acpi: Option<RootTable>,
 }
 
 static INFO: Once<BootInfo> = Once::new();
@@ -40,7 +42,7 @@ impl BootInfo {
             ranges: [PhysRange { start: 0, end: 0 }; MAX_RANGES],
             n_ranges: 0,
             module: None,
-            rsdp: None,
+            acpi: None,
         }
     }
 

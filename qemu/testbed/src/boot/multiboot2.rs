@@ -1,7 +1,11 @@
 //! The boot information of a multiboot2 loader.
 //!
 //! Layout: Multiboot2 Specification, section "Boot information format".
+//!
+//! Read by hand: five tags are a page of code, while the crate `multiboot2` brings fifteen others with it (`syn`, `uefi-raw`,
+//! ...), and its types borrow the loader's memory, which the frame allocator takes over right after.
 
+use super::acpi::RootTable;
 use super::info::{BootInfo, PhysRange};
 use crate::memory::read_phys;
 
@@ -30,7 +34,7 @@ pub(super) fn read(at: u64) -> BootInfo {
                 });
             }
             TAG_MEMORY_MAP => read_memory_map(&mut info, tag, size),
-            TAG_ACPI_OLD | TAG_ACPI_NEW => info.rsdp = Some(tag + 8),
+            TAG_ACPI_OLD | TAG_ACPI_NEW => info.acpi = Some(RootTable::named_by(tag + 8)),
             _ => {}
         }
         tag += size.max(8).next_multiple_of(8);

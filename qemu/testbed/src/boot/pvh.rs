@@ -2,6 +2,7 @@
 //!
 //! Layout: Xen, `xen/include/public/arch-x86/hvm/start_info.h`. QEMU fills version 1, with the memory map.
 
+use super::acpi::RootTable;
 use super::info::{BootInfo, PhysRange};
 use crate::memory::read_phys;
 
@@ -34,7 +35,7 @@ pub(super) fn read(at: u64) -> BootInfo {
             end: start + size,
         });
     }
-    info.rsdp = (rsdp != 0).then_some(rsdp);
+    info.acpi = (rsdp != 0).then(|| RootTable::named_by(rsdp));
     for entry in (0..u64::from(n_entries)).map(|n| map + n * 24) {
         let start = read_phys::<u64>(entry);
         let size = read_phys::<u64>(entry + 8);

@@ -2,6 +2,8 @@
 //!
 //! Intel SDM, volume 3A, chapter "Advanced Programmable Interrupt Controller (APIC)".
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use x86_64::registers::model_specific::Msr;
 
 use crate::memory::direct_map;
@@ -25,6 +27,7 @@ const COMMAND_LOW: u64 = 0x300;
 const COMMAND_HIGH: u64 = 0x310;
 const LVT_TIMER: u64 = 0x320;
 const TIMER_INITIAL: u64 = 0x380;
+const TIMER_CURRENT: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3e0;
 
 /// Interrupt command: the message has not been sent yet.
@@ -35,10 +38,15 @@ const COMMAND_STARTUP: u32 = 0x4600;
 const COMMAND_FIXED: u32 = 0x4000;
 const ALL_BUT_SELF: u32 = 0x000c_0000;
 
+const TIMER_MASKED: u32 = 1 << 16;
 const TIMER_PERIODIC: u32 = 1 << 17;
-/// Counts of the bus clock between two ticks: 2 ms under QEMU, whose APIC counts nanoseconds of the host
-/// (`hw/intc/apic.c`), and of the same order on machines.
-const TIMER_COUNT: u32 = 2_000_000;
+const TIMER_BY_1: u32 = 0b1011;
+/// The time between two ticks.
+const TICK_MS: u64 = 2;
+
+/// Counts of the timer between two ticks. Its clock differs widely: QEMU's counts nanoseconds (`hw/intc/apic.c`), Bochs' the
+/// instructions of one CPU.
+static TICK_COUNT: AtomicU32 = AtomicU32::new(2_000_000);
 
 fn register(offset: u64) -> *mut u32 {
     /// Where the local APIC lies after reset.
@@ -100,9 +108,38 @@ pub(super) fn init() {
 
 /// Starts this CPU's periodic timer.
 pub(crate) fn start_timer() {
-    write(TIMER_DIVIDE, 0b1011); // by 1
+    write(TIMER_DIVIDE, TIMER_BY_1);
     write(LVT_TIMER, TIMER_PERIODIC | VECTOR_TIMER as u32);
-    write(TIMER_INITIAL, TIMER_COUNT);
+    write(TIMER_INITIAL, TICK_COUNT.load(Ordering::Relaxed));
+}
+
+/// Sets how fast the timer counts.
+pub(super) fn set_counts_per_ms(counts: u64) {
+    let count = u32::try_from(counts * TICK_MS).unwrap_or(u32::MAX);
+    TICK_COUNT.store(count.max(1000), Ordering::Relaxed);
+}
+
+/// The timer while it counts down, with nobody to interrupt.
+pub(super) struct Countdown {
+    from: u32,
+}
+
+impl Countdown {
+    /// Starts it; this CPU's timer is not in use.
+    pub(super) fn start() -> Self {
+        write(TIMER_DIVIDE, TIMER_BY_1);
+        write(LVT_TIMER, TIMER_MASKED);
+        let from = u32::MAX;
+        write(TIMER_INITIAL, from);
+        Self { from }
+    }
+
+    /// How far it has come; the timer stops.
+    pub(super) fn elapsed(self) -> u64 {
+        let elapsed = self.from - read(TIMER_CURRENT);
+        write(TIMER_INITIAL, 0);
+        u64::from(elapsed)
+    }
 }
 
 /// Says that an interrupt is being served.

@@ -12,7 +12,7 @@ use pcu9::pcu::CpuPcu;
 use pcu9::percpu::header::{AreaFormat, AreaPlace, FpuLayout, LwpLayout};
 use pcu9::percpu::{AREA_ALIGN, CounterU64, CpuGroup, Late, Pcpu, Tables, Translation};
 use pcu9::x86_64::Gs;
-use pcu9::x86_64::fpu::{self, SaveInstruction};
+use pcu9::x86_64::fpu::{self, Format};
 use pcu9::{dpcpu, percpu_header};
 
 use super::N_UNITS;
@@ -135,9 +135,10 @@ pub(crate) fn allocate_counters() {
 /// Says what saved FPU states look like; once the first CPU's FPU has been detected.
 pub(crate) fn describe_fpu() {
     let features = fpu::features();
-    let format = match features.save_instruction() {
-        SaveInstruction::Fxsave => AreaFormat::Fxsave,
-        SaveInstruction::Xsave | SaveInstruction::Xsaveopt => AreaFormat::Standard,
+    let format = match features.save_instruction().format() {
+        Format::Legacy => AreaFormat::Fxsave,
+        Format::Standard => AreaFormat::Standard,
+        Format::Compacted => AreaFormat::Compacted,
     };
     let bytes = features.area_bytes() as u32;
     PERCPU.header().set_fpu_area(format, bytes, features.xcr0());

@@ -31,7 +31,7 @@ pub fn difference(after: UnitStats, before: UnitStats) -> UnitStats {
         ($($name:ident)*) => { UnitStats { $($name: after.$name - before.$name,)* } };
     }
     subtract!(traps loads preloads inits restores elided_restores reenables_trap reenables_load reenables_switch
-        spurious probes failed saves elided_saves releases discards wipes xcalls xcalls_raced)
+        spurious probes failed saves elided_saves releases discards wipes sections xcalls xcalls_raced)
 }
 
 impl Case {
