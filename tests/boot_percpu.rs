@@ -291,13 +291,13 @@ mod kernel {
                 "@truth unit {number} fpu owner={owner:#x} enabled={}",
                 u8::from(pcu.is_enabled(FPU))
             );
-            let counted = alloc::format!("{:?}", pcu.stats(FPU));
-            let counted = counted
+            let events = alloc::format!("{:?}", pcu.stats(FPU));
+            let events = events
                 .trim_start_matches("UnitStats { ")
                 .trim_end_matches(" }");
             line!(
                 "@truth stats {number} fpu {}",
-                counted.replace(": ", "=").replace(',', "")
+                events.replace(": ", "=").replace(',', "")
             );
             let read = |name: &str, value: u64| line!("@truth dpcpu {number} {name}={value:#x}");
             read(
