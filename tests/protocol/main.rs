@@ -8,6 +8,8 @@ mod leaks;
 mod memory;
 mod policies;
 mod switching;
+mod tokens;
+mod untrappable;
 
 use pcu9::pcu::{UnitId, UnitStats};
 use pcu9_fake::{World, unit};

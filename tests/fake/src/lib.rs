@@ -36,6 +36,8 @@ pub struct Lwp {
     pub refuses_area: Cell<bool>,
     /// The processor refuses what its memory holds.
     pub bad_image: Cell<bool>,
+    /// The unit refuses to be enabled for it again.
+    pub refuses_reenable: Cell<bool>,
 }
 
 /// A CPU: its registers, and what the crate keeps for it.
@@ -185,6 +187,7 @@ impl World {
             memory: [const { Cell::new(INITIAL) }; UNITS],
             refuses_area: Cell::new(false),
             bad_image: Cell::new(false),
+            refuses_reenable: Cell::new(false),
         })))
     }
 
@@ -306,12 +309,16 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If nobody runs there.
+    /// If nobody runs there, or the gate stays closed however often it traps.
     pub fn use_unit(&self, cpu: usize, unit: UnitId, write: u64) -> Result<u64, LoadError> {
         let lwp = self.current_on(cpu).expect("somebody runs there");
         self.here.set(cpu);
-        // A use that cannot be detected finds whatever is in the registers.
+        // A use that cannot be detected finds whatever is in the registers. One that can may trap again when a hook moved the
+        // LWP after the trap was served, but not for ever.
+        let mut traps = 0;
         while self.traps(unit) && !self.here().open[unit.index()].get() {
+            assert!(traps < 100, "lwp {lwp} traps for ever");
+            traps += 1;
             self.trap(self.cpu_of(lwp).expect("it runs"), unit)?;
         }
         Ok(self.here().registers[unit.index()].replace(write))

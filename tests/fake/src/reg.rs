@@ -104,7 +104,12 @@ unsafe impl<const U: u8, const TRAPS: bool> PcuOps<Lwp> for Reg<U, TRAPS> {
                 "loaded for another than curlwp"
             );
             if flags.contains(PcuFlags::PCU_REENABLE) {
-                return Ok(());
+                let refused = lwp.refuses_reenable.get();
+                return if refused {
+                    Err(StateError::Refused)
+                } else {
+                    Ok(())
+                };
             }
             if lwp.refuses_area.get() {
                 return Err(StateError::Refused);
