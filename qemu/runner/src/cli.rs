@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Boot one boot test and show everything it says
     #[command(after_help = ENVIRONMENT)]
     Boot(BootArgs),
-    /// Run the proofs that take longer than a test: the demo on many machines, seeded bugs
+    /// Run the proofs that take longer than a test: the demo on many machines, seeded bugs, mutants
     #[command(after_help = ENVIRONMENT)]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)

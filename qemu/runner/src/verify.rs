@@ -1,5 +1,6 @@
 //! `cargo verify`: the proofs that take longer than a test.
 
+mod mutants;
 mod seeded;
 
 use std::time::Instant;
@@ -53,6 +54,7 @@ fn steps(short: bool) -> Vec<Step> {
         .map(|(model, cpus)| demo_on(model, cpus, lazy))
         .chain([demo_on("max", 4, Policies::All)])
         .chain([step("seeded bugs", seeded::run)])
+        .chain((!short).then(|| step("mutants", mutants::run)))
         .collect()
 }
 
