@@ -56,6 +56,7 @@ impl Habits {
 
     /// Takes note of a switch-in, and says what to do.
     pub(super) fn arrive(&mut self, arrival: Arrival) -> Slice {
+        let was_preloaded = self.preload;
         if self.probing {
             self.end_probe();
         }
@@ -65,7 +66,7 @@ impl Habits {
             Arrival::Evicted => {}
         }
         if arrival != Arrival::Resident {
-            if !self.preload {
+            if !was_preloaded {
                 self.end_residency();
             }
             self.used = false;
@@ -169,6 +170,84 @@ mod tests {
             preloads <= u32::from(FIRST_PROBE) && traps > 100,
             "{preloads} {traps}"
         );
+    }
+
+    /// `n` slices of the same kind after each other.
+    fn then(habits: &mut Habits, uses: bool, n: usize) {
+        live(habits, core::iter::repeat_n(uses, n));
+    }
+
+    /// The habits of an LWP that used the unit in each of its first `n` residencies; the last one is not over.
+    fn after_uses(n: usize) -> Habits {
+        let mut habits = Habits::default();
+        then(&mut habits, true, n);
+        habits
+    }
+
+    fn next(mut habits: Habits) -> Slice {
+        habits.arrive(Arrival::Evicted)
+    }
+
+    /// The top is 6 (T + W) = 11328: seven uses are 10500, eight are above it.
+    #[test]
+    fn the_eighth_used_residency_reaches_the_top() {
+        assert_eq!(next(after_uses(7)), Slice::Trap);
+        assert_eq!(next(after_uses(8)), Slice::Preload);
+    }
+
+    /// An unused residency takes W - X = 238 away: after two the eighth use still reaches the top, after three it does not.
+    #[test]
+    fn an_unused_residency_takes_what_a_vain_preload_would_have_cost() {
+        for (unused, expected) in [(2, Slice::Preload), (3, Slice::Trap)] {
+            let mut habits = after_uses(7);
+            then(&mut habits, false, unused);
+            then(&mut habits, true, 1);
+            assert_eq!(next(habits), expected, "{unused} unused");
+        }
+    }
+
+    /// It starts again one use below the top: the next use brings preloading back, unless an unused residency comes first.
+    #[test]
+    fn after_a_probe_without_use_one_use_is_enough() {
+        let mut habits = after_uses(8);
+        let [preloads, _, probes] = live(&mut habits, [true; FIRST_PROBE as usize + 1]);
+        assert_eq!((preloads, probes), (FIRST_PROBE.into(), 1));
+        let mut missed = after_uses(8);
+        then(&mut missed, true, FIRST_PROBE.into());
+        then(&mut missed, false, 1);
+        for (unused, expected) in [(0, Slice::Preload), (1, Slice::Trap)] {
+            let mut habits = missed;
+            then(&mut habits, false, unused);
+            then(&mut habits, true, 1);
+            assert_eq!(next(habits), expected, "{unused} unused");
+        }
+    }
+
+    /// The distance between probes doubles with each use that one confirms, four times.
+    #[test]
+    fn confirmed_probes_become_rare() {
+        let mut habits = after_uses(8);
+        for doublings in [0, 1, 2, 3, 4, 4] {
+            let distance = usize::from(FIRST_PROBE) << doublings;
+            let [preloads, traps, probes] =
+                live(&mut habits, core::iter::repeat_n(true, distance + 1));
+            assert_eq!((preloads as usize, traps, probes), (distance, 0, 1));
+        }
+    }
+
+    /// Two migrations fill the counter, 2 I = 6000, and a third adds nothing; each return to its own registers takes S = 100.
+    #[test]
+    fn who_migrated_twice_is_written_through_for_thirty_returns() {
+        let mut habits = Habits::default();
+        for _ in 0..3 {
+            habits.arrive(Arrival::Migrated);
+        }
+        for _ in 0..30 {
+            habits.arrive(Arrival::Resident);
+        }
+        assert!(habits.writes_through());
+        habits.arrive(Arrival::Resident);
+        assert!(!habits.writes_through());
     }
 
     #[test]

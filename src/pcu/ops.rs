@@ -398,8 +398,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         if result.is_ok() {
             match cause {
                 Cause::Call => &counters.reenables_load,
-                Cause::SpuriousTrap if is_live_here => &counters.spurious,
-                Cause::SpuriousTrap | Cause::Trap => &counters.reenables_trap,
+                Cause::SpuriousTrap => &counters.spurious,
+                Cause::Trap => &counters.reenables_trap,
             }
             .bump();
         }

@@ -174,3 +174,62 @@ impl Tag {
         Serial(self.0 >> SERIAL_SHIFT)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CPU_MASK, Serial, Tag, Validity, Word};
+    use crate::kernel::CpuId;
+
+    const LAST_SERIAL: Serial = Serial((1 << 48) - 1);
+
+    fn cpus() -> [CpuId; 2] {
+        [0, CpuId::LIMIT - 1].map(|index| CpuId::new(index).unwrap())
+    }
+
+    #[test]
+    fn a_cpu_and_a_serial_come_back_out_of_a_word() {
+        assert_eq!(
+            (u64::from(CpuId::LIMIT), CpuId::new(CpuId::LIMIT)),
+            (CPU_MASK, None)
+        );
+        for (cpu, serial) in cpus().into_iter().zip([Serial(1), LAST_SERIAL]) {
+            let live = Word::live(cpu, serial);
+            assert!(live.is_live() && live.is_valid());
+            assert_eq!((live.cpu(), live.live_cpu()), (Some(cpu), Some(cpu)));
+            let clean = Word::clean(cpu, serial);
+            assert!(!clean.is_live() && clean.is_valid());
+            assert_eq!((clean.cpu(), clean.live_cpu()), (Some(cpu), None));
+            assert_eq!(Tag::live(serial).serial(), serial);
+            assert_eq!(Tag::clean(serial).serial(), serial);
+        }
+        for validity in [Validity::Valid, Validity::Invalid] {
+            let word = Word::nowhere(validity);
+            assert_eq!((word.cpu(), word.validity()), (None, validity));
+        }
+    }
+
+    #[test]
+    fn a_link_holds_for_the_same_cpu_and_serial_of_a_clean_tag_alone() {
+        let [cpu, other] = cpus();
+        let clean = Tag::clean(Serial(7));
+        assert!(Word::clean(cpu, Serial(7)).links(cpu, clean));
+        for (word, cpu, tag) in [
+            (Word::clean(cpu, Serial(7)), other, clean),
+            (Word::clean(cpu, Serial(8)), cpu, clean),
+            (Word::clean(cpu, Serial(7)), cpu, Tag::live(Serial(7))),
+            (Word::live(cpu, Serial(7)), cpu, clean),
+            (Word::nowhere(Validity::Valid), cpu, clean),
+            (Word::nowhere(Validity::Valid), cpu, Tag::NONE),
+        ] {
+            assert!(!word.links(cpu, tag), "{word:?} {cpu:?} {tag:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the serials of a CPU ran out")]
+    fn a_serial_never_comes_back() {
+        let before = Serial(LAST_SERIAL.0 - 1);
+        assert_eq!(before.next(), LAST_SERIAL);
+        LAST_SERIAL.next();
+    }
+}

@@ -1,7 +1,7 @@
 //! Edges that a review found: each of these tests failed once, or kills a mutant that the others let live.
 
 use pcu9::kernel::IplPcu;
-use pcu9::pcu::{LeakRule, LoadError, Policy, WriteBackAtIdle};
+use pcu9::pcu::{LeakRule, LoadError, Policy, StateError, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
 
 use super::{DSP, FPU, sum, write};
@@ -199,4 +199,22 @@ fn one_domains_own_residue_does_not_hide_anothers() {
     assert!(result.is_err());
     world.switch(1, Some(2));
     assert_eq!(world.cpus[1].registers[0].get(), INITIAL, "I5");
+}
+
+#[test]
+fn a_refused_reenable_leaves_the_owner_its_registers_and_the_gate_as_it_was() {
+    let world = World::with_policy(1, 1, 1, TRUSTING, Policy::Probe);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    let refused = LoadError::State(StateError::Refused);
+    world.lwp(0).fails_reenable.set(true);
+    assert_eq!(world.pcu.load(&mut world.current(0), FPU), Err(refused));
+    assert!(world.cpus[0].open[0].get(), "it was open");
+    world.switch(0, None);
+    world.switch(0, Some(0));
+    assert_eq!(world.use_unit(0, FPU, 8), Err(refused));
+    assert!(!world.cpus[0].open[0].get(), "it was closed");
+    assert_eq!(sum(&world).failed, 2);
+    world.lwp(0).fails_reenable.set(false);
+    assert_eq!(write(&world, 0, 8), 7);
 }

@@ -10,6 +10,8 @@ mod memory;
 mod policies;
 mod sections;
 mod switching;
+mod tokens;
+mod untrappable;
 
 use pcu9::pcu::{UnitId, UnitStats};
 use pcu9_fake::{World, unit};

@@ -1,7 +1,7 @@
 //! Save, discard, fork, exit: registers and memory.
 
 use pcu9::kernel::NoAnswer;
-use pcu9::pcu::{CoreDump, LeakRule, LoadError, Policy, Validity};
+use pcu9::pcu::{CoreDump, LeakRule, LoadError, Policy, UnitStats, Validity};
 use pcu9_fake::{INITIAL, Memory, TRUSTING, UNITS, World, cpu_id, unit};
 
 use super::{DSP, FPU, count, write};
@@ -216,7 +216,15 @@ fn an_empty_slot_is_an_error_to_load_and_nothing_to_save() {
         Err(LoadError::NoSuchUnit(DSP))
     );
     assert_eq!(world.pcu.save(&mut world.current(0), DSP), Ok(()));
-    assert!(!world.lwp(0).pcu.valid_p(unit(31)));
+    for beyond in [3, 31].map(unit) {
+        let lwp = &world.lwp(0).pcu;
+        assert_eq!((lwp.valid_p(beyond), lwp.live_cpu(beyond)), (false, None));
+        let cpu = &world.cpus[0].pcu;
+        assert_eq!(
+            (cpu.owner(beyond), cpu.stats(beyond)),
+            (None, UnitStats::default())
+        );
+    }
 }
 
 #[test]
@@ -237,4 +245,83 @@ fn save_all_on_cpu_leaves_the_cpu_without_an_owner() {
         );
     }
     assert_eq!(world.use_unit(0, FPU, 8), Ok(7));
+}
+
+/// NetBSD/mips: `process_write_fpregs` discarded as invalid, and the next load zeroed what the debugger had written.
+#[test]
+fn what_replace_writes_is_the_state_wherever_the_old_one_was() {
+    for live_on in [0, 1] {
+        let world = World::new(2, 1, 1, TRUSTING);
+        world.switch(live_on, Some(0));
+        write(&world, live_on, 7);
+        world.switch(live_on, None);
+        let during = || {
+            let lwp = world.lwp(0);
+            assert!(!lwp.pcu.valid_p(FPU), "a half-written image is no state");
+            lwp.memory[0].set(70);
+            Ok::<(), NoAnswer>(())
+        };
+        let mut stopped = world.stopped(0);
+        world.pcu.replace(&mut stopped, FPU, during).unwrap();
+        world.switch(0, Some(0));
+        assert_eq!(write(&world, 0, 8), 70, "live on {live_on}");
+    }
+}
+
+#[test]
+fn a_child_of_a_deferred_parent_finds_all_its_units_in_place_at_its_first_run() {
+    // On a CPU that holds nothing yet, only what the child is said to have used makes the switch look.
+    for first_run_on in [0, 1] {
+        let world = World::with_policy(2, 2, 2, LeakRule::DomainAware, Policy::Deferred);
+        world.switch(0, Some(0));
+        world.use_unit(0, FPU, 7).unwrap();
+        world.use_unit(0, DSP, 70).unwrap();
+        let mut child = world.stopped(1);
+        world.pcu.fork(&mut world.current(0), &mut child).unwrap();
+        world.switch(first_run_on, Some(1));
+        let open = &world.cpus[first_run_on].open;
+        assert!(open[0].get() && open[1].get());
+        assert_eq!(world.use_unit(first_run_on, FPU, 8), Ok(7));
+        assert_eq!(world.use_unit(first_run_on, DSP, 80), Ok(70));
+    }
+}
+
+/// A unit whose use does not trap has its initial state before user mode again, and not before.
+#[test]
+fn a_switch_in_the_middle_of_a_discard_of_all_brings_nothing_in() {
+    let world = World::with_untrappable_unit(1, 1, TRUSTING);
+    world.switch(0, Some(0));
+    world.on_lowering(|world| {
+        if world.here().current.get() == Some(0) {
+            world.switch(0, None);
+            world.switch(0, Some(0));
+        }
+    });
+    world.pcu.discard_all(&mut world.current(0)).unwrap();
+    let last = unit(2);
+    assert!(!world.lwp(0).pcu.valid_p(last));
+    world.on_lowering(|_| {});
+    world.return_to_user(0);
+    world.use_unit(0, last, 7).unwrap();
+    world.switch(0, None);
+    assert_eq!(world.lwp(0).memory[2].get(), 7);
+}
+
+/// Over a kernel thread without a state the gate stays as the last user LWP had it.
+#[test]
+fn a_kernel_thread_that_is_given_a_state_does_not_go_on_over_anothers() {
+    let world = World::new(1, 2, 1, TRUSTING);
+    world.lwp(1).domain.set(0);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    let image = || {
+        world.lwp(1).memory[0].set(70);
+        Ok::<(), NoAnswer>(())
+    };
+    let mut thread = world.current(0);
+    world.pcu.replace(&mut thread, FPU, image).unwrap();
+    assert_eq!(write(&world, 0, 71), 70);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
 }

@@ -1,10 +1,10 @@
 //! What the policies besides Lazy move, and when; and how they are chosen.
 
-use pcu9::kernel::NoAnswer;
+use pcu9::kernel::{IplPcu, NoAnswer};
 use pcu9::pcu::{LeakRule, Policy, PolicyError, UnitStats, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id, unit};
 
-use super::{FPU, count, log, sum, write};
+use super::{DSP, FPU, count, log, sum, write};
 
 fn world(policy: Policy) -> Box<World> {
     World::with_policy(2, 3, 1, TRUSTING, policy)
@@ -262,4 +262,85 @@ fn an_image_that_is_written_with_sleeps_between_is_the_state_whether_its_use_tra
         world.return_to_user(0);
         assert_eq!(world.use_unit(0, unit, 8), Ok(70));
     }
+}
+#[test]
+fn adaptive_writes_through_for_who_migrates() {
+    let world = world(Policy::Adaptive);
+    for turn in 0..20 {
+        let cpu = turn % 2;
+        world.switch(cpu, Some(0));
+        assert_eq!(write(&world, cpu, turn as u64 + 1), turn as u64);
+        world.switch(cpu, None);
+    }
+    assert_eq!(sum(&world).xcalls, 1, "the first migration");
+}
+
+#[test]
+fn adaptive_does_not_write_through_for_who_is_evicted_where_it_is() {
+    let world = world(Policy::Adaptive);
+    for turn in 0..4 {
+        for lwp in 0..2 {
+            world.switch(0, Some(lwp));
+            write(&world, 0, turn + 1);
+        }
+    }
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    assert_eq!(world.cpus[0].pcu.owner(FPU), Some(world.pointer(0)), "live");
+}
+
+#[test]
+fn adaptive_learns_nothing_of_an_lwp_that_has_no_state() {
+    for rule in [TRUSTING, LeakRule::DomainAware] {
+        let world = World::with_policy(1, 3, 1, rule, Policy::Adaptive);
+        world.lwp(2).domain.set(world.lwp(0).domain.get());
+        let compute = |lwp| {
+            world.switch(0, Some(lwp));
+            write(&world, 0, 1);
+        };
+        for _ in 0..20 {
+            [0, 1].into_iter().for_each(compute);
+        }
+        compute(0);
+        world.pcu.discard_all(&mut world.current(0)).unwrap();
+        for _ in 0..200 {
+            world.switch(0, Some(2));
+            world.switch(0, Some(0));
+        }
+        [0, 1].into_iter().for_each(compute);
+        world.switch(0, Some(0));
+        assert!(world.cpus[0].open[0].get(), "it is preloaded as before");
+    }
+}
+
+#[test]
+fn a_switch_away_does_not_look_at_units_that_were_not_used() {
+    let world = World::with_policy(1, 1, 2, TRUSTING, Policy::Deferred);
+    world.switch(0, Some(0));
+    world.use_unit(0, DSP, 70).unwrap();
+    world.switch(0, None);
+    let elided = [FPU, DSP].map(|unit| world.cpus[0].pcu.stats(unit).elided_saves);
+    assert_eq!((elided, world.lwp(0).memory[1].get()), ([0, 0], 70));
+}
+
+#[test]
+fn before_user_leaves_a_state_elsewhere_when_its_token_may_not_wait() {
+    let world = World::with_policy(2, 1, 1, TRUSTING, Policy::Lazy);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    let mut lwp = world.current(1);
+    world
+        .pcu
+        .set_policy(&mut lwp, [], FPU, Policy::Deferred)
+        .unwrap();
+    let outer = world.raise();
+    // SAFETY: `outer` keeps the level up.
+    let ipl = unsafe { IplPcu::assume(&*world) };
+    drop(world.pcu.before_user(ipl, &mut world.current(1)));
+    assert_eq!(sum(&world).xcalls, 0);
+    drop(outer);
+    assert_eq!(write(&world, 1, 8), 7, "the trap fetches it");
 }

@@ -1,7 +1,7 @@
 //! Who owns the unit, and what moves when it is used elsewhere.
 
 use pcu9::pcu::{LeakRule, Policy, UnitStats};
-use pcu9_fake::{INITIAL, TRUSTING, World};
+use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
 
 use super::{DSP, FPU, log, sum, write};
 
@@ -59,6 +59,7 @@ fn a_migrant_fetches_its_state_when_it_uses_it() {
     world.switch(0, None);
     world.switch(1, Some(0));
     assert_eq!(sum(&world).xcalls, 0, "a switch never asks another CPU");
+    assert_eq!(world.lwp(0).pcu.live_cpu(FPU), Some(cpu_id(0)));
     assert_eq!(write(&world, 1, 8), 7);
     let expected = [
         "load unit=0 lwp=0 cpu=0 flags=none",
@@ -119,6 +120,24 @@ fn a_request_that_comes_too_late_does_not_touch_the_thiefs_state() {
         "the thief kept its own"
     );
     assert_eq!(sum(&world).xcalls_raced, 1);
+}
+
+/// Before 2014 NetBSD's request hit whoever was loaded when it arrived: here the thief's state would be thrown away.
+#[test]
+fn a_discard_that_comes_too_late_does_not_throw_the_thiefs_state_away() {
+    let world = World::new(2, 2, 1, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    world.switch(1, Some(0));
+    world.on_lowering(|world| {
+        if sum(world).xcalls == 1 && sum(world).traps == 1 {
+            assert_eq!(write(world, 0, 9), INITIAL);
+            world.here.set(1);
+        }
+    });
+    world.pcu.exit(world.current(1)).unwrap();
+    assert_eq!(write(&world, 0, 10), 9, "the thief's own");
 }
 
 #[test]
@@ -216,4 +235,40 @@ fn a_save_finds_a_state_that_moves_on_three_times_while_it_is_asked_for() {
         ..
     } = sum(&world);
     assert_eq!((xcalls, xcalls_raced), (4, 3));
+}
+
+#[test]
+fn a_kernel_thread_with_a_state_comes_back_to_it() {
+    let world = World::new(1, 2, 1, TRUSTING);
+    world.lwp(1).domain.set(0);
+    world.switch(0, Some(1));
+    world.pcu.load(&mut world.current(0), FPU).unwrap();
+    write(&world, 0, 7);
+    world.switch(0, Some(0));
+    assert!(!world.cpus[0].open[0].get());
+    write(&world, 0, 9);
+    world.switch(0, Some(1));
+    assert!(!world.cpus[0].open[0].get());
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
+#[test]
+fn the_way_to_user_mode_moves_nothing_under_lazy() {
+    let world = World::new(2, 1, 2, TRUSTING);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.use_unit(0, DSP, 70).unwrap();
+    world.pcu.save(&mut world.current(0), DSP).unwrap();
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    world.return_to_user(0);
+    let UnitStats {
+        xcalls, preloads, ..
+    } = sum(&world);
+    assert_eq!((xcalls, preloads), (0, 0));
+    assert_eq!(world.cpus[1].pcu.stats(DSP).preloads, 0);
+    assert_eq!(
+        (write(&world, 1, 8), world.use_unit(1, DSP, 80)),
+        (7, Ok(70))
+    );
 }

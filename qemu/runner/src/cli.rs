@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Boot one boot test and show everything it says
     #[command(after_help = ENVIRONMENT)]
     Boot(BootArgs),
-    /// Run the demo on several machines and under every policy, the boot tests on Bochs, and show which succeed
+    /// Run the proofs that take longer than a test: the demo on many machines, boot tests on Bochs, loom, seeded bugs, mutants
     #[command(after_help = ENVIRONMENT)]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
@@ -163,9 +163,12 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Four machines on QEMU and every policy on one of them, two on Bochs: what CI runs
+    /// What CI runs: the demo on four machines and under every policy, two models of Bochs, loom, the seeded bugs
     #[arg(long)]
     pub(crate) short: bool,
+    /// Only the steps that have this word in their name
+    #[arg(long, value_name = "WORD")]
+    pub(crate) only: Option<String>,
 }
 
 /// An image to boot.

@@ -4,6 +4,8 @@ mod bochs;
 mod copy;
 mod loom;
 mod miri;
+mod mutants;
+mod seeded;
 
 use std::time::Instant;
 
@@ -28,7 +30,18 @@ struct Step {
 
 /// Runs every step, whatever became of those before it, and shows which succeeded.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
-    all(&steps(args.short))
+    all(&selected(steps(args.short), args.only.as_deref())?)
+}
+
+/// The steps whose name has `word`, all of them without one.
+fn selected(mut steps: Vec<Step>, word: Option<&str>) -> Result<Vec<Step>> {
+    steps.retain(|step| word.is_none_or(|word| step.name.contains(word)));
+    match word {
+        Some(word) if steps.is_empty() => Err(Error::unusable(format!(
+            "--only {word}: no step has that in its name"
+        ))),
+        _ => Ok(steps),
+    }
 }
 
 fn steps(short: bool) -> Vec<Step> {
@@ -51,6 +64,8 @@ fn steps(short: bool) -> Vec<Step> {
         ])
         .chain([step("miri", miri::run)])
         .chain(bochs::steps(short))
+        .chain([step("seeded bugs", seeded::run)])
+        .chain((!short).then(|| step("mutants", mutants::run)))
         .collect()
 }
 
@@ -126,7 +141,7 @@ fn all(steps: &[Step]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, all, steps};
+    use super::{Step, all, selected, steps};
     use crate::error::{Error, Result};
 
     #[test]
@@ -140,6 +155,18 @@ mod tests {
         let (short, long) = (names(true), names(false));
         assert!(short.len() < long.len() / 2);
         assert!(short.iter().all(|name| long.contains(name)));
+    }
+
+    #[test]
+    fn a_word_selects_steps_by_their_names() {
+        let demos = selected(steps(true), Some("demo")).expect("some");
+        assert!(demos.iter().all(|step| step.name.starts_with("demo ")));
+        let error = selected(steps(true), Some("nothing")).err();
+        assert_eq!(error.expect("none").status(), 2);
+        assert_eq!(
+            selected(steps(true), None).map(|all| all.len()),
+            Ok(steps(true).len())
+        );
     }
 
     #[test]

@@ -377,12 +377,16 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If nobody runs there.
+    /// If nobody runs there, or the gate stays closed however often it traps.
     pub fn use_unit(&self, cpu: usize, unit: UnitId, write: u64) -> Result<u64, LoadError> {
         let lwp = self.current_on(cpu).expect("somebody runs there");
         self.here.set(cpu);
-        // A use that cannot be detected finds whatever is in the registers.
+        // A use that cannot be detected finds whatever is in the registers. One that can may trap again when a hook moved the
+        // LWP after the trap was served, but not for ever.
+        let mut traps = 0;
         while self.traps(unit) && !self.here().open[unit.index()].get() {
+            assert!(traps < 100, "lwp {lwp} traps for ever");
+            traps += 1;
             self.trap(self.cpu_of(lwp).expect("it runs"), unit)?;
         }
         Ok(self.here().registers[unit.index()].replace(write))

@@ -1,0 +1,263 @@
+//! Bugs that kernels really had, put into a copy of the checkout one after another: the test that is named for each must fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use diffy::Patch;
+use serde::Deserialize;
+
+use super::copy;
+use crate::cargo::{self, Executable};
+use crate::error::{During, Error, Result};
+use crate::place;
+use crate::process::capture;
+use crate::progress::say;
+use crate::table;
+
+/// The bugs and their tests, and the folder of the patches.
+const TABLE: &str = "tests/tables/seeded.toml";
+const PATCHES: &str = "tests/seeded";
+/// A named test takes less than a second.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// What the table says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bugs {
+    bug: Vec<Bug>,
+}
+
+/// One row: a patch, and the test that catches it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bug {
+    /// The patch's file without its extension.
+    patch: String,
+    /// Where the bug was; the patch's header says more.
+    source: String,
+    /// The test target, `lib` for the library's own tests.
+    target: String,
+    /// The test's name in it.
+    test: String,
+    /// A part of what the failed test says, white space aside: it fails for this reason.
+    says: String,
+}
+
+/// A file of the checkout with a bug in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Patched {
+    /// Relative to the checkout.
+    file: PathBuf,
+    text: String,
+}
+
+/// Puts every bug into the copy and wants its test to fail; without any, all the tests pass.
+pub(super) fn run() -> Result<()> {
+    let bugs = read(&place::checkout())?;
+    let copy = place::target("seeded").join("checkout");
+    copy::bring_up_to_date(&place::checkout(), &copy)?;
+    let targets: BTreeSet<&str> = bugs.iter().map(|bug| bug.target.as_str()).collect();
+    let built = build(&copy, &targets, "building the tests for the seeded bugs")?;
+    for bug in &bugs {
+        passes(bug, &built, &copy)?;
+    }
+    let mut rows = vec![["seeded bug", "seconds", "test"].map(String::from).to_vec()];
+    let mut failed = 0;
+    for bug in &bugs {
+        let begun = Instant::now();
+        let result = caught(bug, &copy);
+        let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
+        let by = format!("{} {}", bug.target, bug.test);
+        rows.push(vec![bug.patch.clone(), seconds, by]);
+        if let Err(error) = result {
+            eprintln!("error: {} ({}): {error}", bug.patch, bug.source);
+            failed += 1;
+        }
+    }
+    println!("{}", table::render(&rows, false));
+    if failed > 0 {
+        let all = bugs.len();
+        return Err(Error::failed(format!(
+            "{failed} of {all} seeded bugs were not caught"
+        )));
+    }
+    say(format_args!(
+        "{} seeded bugs, each caught by its test",
+        bugs.len()
+    ));
+    Ok(())
+}
+
+/// Reads the table, whose rows and the folder of patches must be the same set.
+fn read(checkout: &Path) -> Result<Vec<Bug>> {
+    let text = fs::read_to_string(checkout.join(TABLE)).during(TABLE)?;
+    let Bugs { bug: bugs } = toml::from_str(&text).during(TABLE)?;
+    let mut rows = BTreeSet::new();
+    for bug in &bugs {
+        if !rows.insert(bug.patch.clone()) {
+            return Err(Error::failed(format!(
+                "{TABLE}: {} stands there twice",
+                bug.patch
+            )));
+        }
+    }
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(checkout.join(PATCHES)).during(PATCHES)? {
+        let path = entry.during(PATCHES)?.path();
+        files.extend(
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned()),
+        );
+    }
+    match rows.symmetric_difference(&files).next() {
+        Some(odd) if rows.contains(odd) => Err(Error::failed(format!(
+            "{TABLE}: {PATCHES}/{odd}.patch does not exist"
+        ))),
+        Some(odd) => Err(Error::failed(format!(
+            "{TABLE} has no row for {PATCHES}/{odd}.patch"
+        ))),
+        None => Ok(bugs),
+    }
+}
+
+/// Applies a bug's patch to the file of `checkout` that it names, in memory.
+fn patched(bug: &Bug, checkout: &Path) -> Result<Patched> {
+    let name = format!("{PATCHES}/{}.patch", bug.patch);
+    let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
+    let patch = Patch::from_str(&text).during(&name)?;
+    let file = patch
+        .modified()
+        .and_then(|file| file.strip_prefix("b/src/"));
+    let file = file.ok_or_else(|| Error::failed(format!("{name}: no line `+++ b/src/..`")))?;
+    let file = Path::new("src").join(file);
+    let source = fs::read_to_string(checkout.join(&file)).during(file.display())?;
+    if patch.hunks().is_empty() {
+        return Err(Error::failed(format!("{name} changes nothing")));
+    }
+    match diffy::apply(&source, &patch) {
+        Ok(text) => Ok(Patched { file, text }),
+        Err(error) => Err(Error::failed(format!(
+            "{name} no longer applies to {} ({error}): put the bug into today's code and make the patch anew",
+            file.display()
+        ))),
+    }
+}
+
+/// Builds the tests of `targets` in the copy, as programs by the names of their targets.
+fn build(copy: &Path, targets: &BTreeSet<&str>, what: &str) -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = Command::new("cargo");
+    place::forget_cargo(&mut cargo)
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", place::target("seeded").join("target"))
+        .args(["test", "--no-run", "--quiet", "--package=pcu9"])
+        // A bug may leave something unused.
+        .env("RUSTFLAGS", "--cap-lints=allow");
+    for target in targets {
+        match *target {
+            "lib" => cargo.arg("--lib"),
+            test => cargo.arg(format!("--test={test}")),
+        };
+    }
+    let built = cargo::build(&mut cargo, what)?;
+    let name = |name: String| {
+        if name == "pcu9" {
+            "lib".to_owned()
+        } else {
+            name
+        }
+    };
+    Ok(built
+        .into_iter()
+        .map(|Executable { name: of, path }| (name(of), path))
+        .collect())
+}
+
+/// What became of one test.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// It did not run to a verdict.
+    None,
+}
+
+/// Reads libtest's verdict on the test `name`.
+fn outcome(name: &str, said: &str) -> Outcome {
+    let verdict = said.lines().find_map(|line| {
+        let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
+        let rest = rest.strip_prefix(" - should panic").unwrap_or(rest);
+        rest.strip_prefix(" ... ")
+    });
+    match verdict {
+        Some("ok") => Outcome::Passed,
+        Some("FAILED") => Outcome::Failed,
+        _ => Outcome::None,
+    }
+}
+
+/// Runs the bug's test alone; gives its outcome and what it said.
+fn test(bug: &Bug, built: &BTreeMap<String, PathBuf>, copy: &Path) -> Result<(Outcome, String)> {
+    let program = built.get(&bug.target);
+    let program =
+        program.ok_or_else(|| Error::failed(format!("there is no test target {}", bug.target)))?;
+    let mut command = Command::new(program);
+    command
+        .current_dir(copy)
+        .args(["--exact", "--test-threads=1", &bug.test])
+        .env_remove("RUST_BACKTRACE");
+    let captured = capture(&mut command, LIMIT, 16 << 20).during(program.display())?;
+    let said = String::from_utf8_lossy(&captured.output).into_owned();
+    let outcome = outcome(&bug.test, &said);
+    if outcome == Outcome::None {
+        return Err(Error::failed(format!(
+            "the test {} of {} came to no verdict ({})",
+            bug.test, bug.target, captured.ended
+        )));
+    }
+    Ok((outcome, said))
+}
+
+/// Without the bug, its test must pass.
+fn passes(bug: &Bug, built: &BTreeMap<String, PathBuf>, copy: &Path) -> Result<()> {
+    let (outcome, said) = test(bug, built, copy)?;
+    if outcome == Outcome::Passed {
+        return Ok(());
+    }
+    eprint!("{said}");
+    Err(Error::failed(format!("{} fails without any bug", bug.test)))
+}
+
+/// With the bug, its test must fail, for the reason that the table gives.
+fn caught(bug: &Bug, copy: &Path) -> Result<()> {
+    let Patched { file, text } = patched(bug, copy)?;
+    let path = copy.join(&file);
+    let original = fs::read(&path).during(path.display())?;
+    fs::write(&path, text).during(path.display())?;
+    let what = format!("building with {}", bug.patch);
+    let result = build(copy, &BTreeSet::from([bug.target.as_str()]), &what)
+        .and_then(|built| test(bug, &built, copy));
+    fs::write(&path, original).during(path.display())?;
+    let (outcome, said) = result?;
+    if outcome == Outcome::Passed {
+        return Err(Error::failed(format!("{} passes with the bug", bug.test)));
+    }
+    if in_one_line(&said).contains(&bug.says) {
+        return Ok(());
+    }
+    eprint!("{said}");
+    Err(Error::failed(format!(
+        "{} fails, but does not say `{}`",
+        bug.test, bug.says
+    )))
+}
+
+/// The words of a text with one space between.
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;
