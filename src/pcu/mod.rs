@@ -53,6 +53,7 @@ mod state;
 mod stats;
 mod switch;
 mod unit;
+mod view;
 mod word;
 
 use core::fmt;
@@ -64,6 +65,7 @@ pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
 pub use self::unit::{LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
+pub use self::view::{CpuView, Location, LwpView, Registers, Residue};
 pub use self::word::Validity;
 
 use crate::kernel::Kernel;
