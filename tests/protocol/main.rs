@@ -12,6 +12,7 @@ mod sections;
 mod switching;
 mod tokens;
 mod untrappable;
+mod views;
 
 use pcu9::pcu::{UnitId, UnitStats};
 use pcu9_fake::{World, unit};
