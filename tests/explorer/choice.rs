@@ -143,15 +143,19 @@ impl World {
     }
 
     fn beginnings(&self, cpu: usize, lwp: usize, choices: &mut Vec<Choice>) {
-        let is_other =
-            |flight: Flight| !matches!(flight.what, What::Op(Op::Trap(_)) | What::Job(_));
+        let is_other = |flight: Flight| {
+            !matches!(
+                flight.what,
+                What::Op(Op::Trap(_) | Op::Load(_)) | What::Job(_)
+            )
+        };
         let under_way = Who::all()
             .filter_map(|who| self.flight(who))
             .filter(|flight| is_other(*flight))
             .count();
         let mut begin = |op| choices.push(Choice::Begin(lwp, op));
         for kind in self.config.ops {
-            if under_way >= self.config.at_once && *kind != Kind::Trap {
+            if under_way >= self.config.at_once && !matches!(kind, Kind::Trap | Kind::Load) {
                 continue;
             }
             match kind {

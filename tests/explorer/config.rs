@@ -18,7 +18,7 @@ pub(crate) struct Config {
     pub(crate) units: usize,
     pub(crate) ops: &'static [Kind],
     pub(crate) uses: Uses,
-    /// How many operations other than `trap` may be under way at a time.
+    /// How many operations other than `trap` and `load` may be under way at a time.
     pub(crate) at_once: usize,
     /// May an asker give up before its cross-call has begun?
     pub(crate) withdrawals: bool,
@@ -49,7 +49,7 @@ impl fmt::Display for Config {
             self.ops.len()
         )?;
         if self.at_once != usize::MAX {
-            write!(f, " ({} but traps at once)", self.at_once)?;
+            write!(f, " ({} at once, but loads)", self.at_once)?;
         }
         for (is_on, name) in [
             (self.withdrawals, "withdrawals"),
