@@ -101,6 +101,10 @@ pub(crate) struct DemoArgs {
     /// Write every slice of every CPU to this file, one a line (the format: see below); needs one policy
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Write the guest's memory to this file at the end of the run, and the kernel to FILE.kernel: `cargo pcustat FILE` shows what
+    /// is in it; needs one policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dump: Option<PathBuf>,
     /// How long the guest may run
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,
@@ -141,9 +145,12 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Four machines only, and every policy on one of them: what CI runs
+    /// Four machines only, every policy on one of them, and a minute of fuzzing: what CI runs
     #[arg(long)]
     pub(crate) short: bool,
+    /// Only the steps whose names have this word: demo, fuzz, ..
+    #[arg(long, value_name = "WORD")]
+    pub(crate) only: Option<String>,
 }
 
 /// An image to boot.
@@ -202,6 +209,11 @@ impl Command {
                     "--trace needs one policy: --policy all runs every one, and a trace file holds one run",
                 ))
             }
+            Self::Demo(args) if args.dump.is_some() && args.policy == Policies::All => {
+                Err(Error::unusable(
+                    "--dump needs one policy: --policy all runs every one, and a dump holds one guest",
+                ))
+            }
             _ => Ok(self),
         }
     }
@@ -258,6 +270,8 @@ mod tests {
             "r demo --policy linux",
             "r demo --policy all --trace file",
             "r demo --trace",
+            "r demo --policy all --dump file",
+            "r demo --dump",
             "r demo --timeout 0",
             "r demo --what",
             "r demo extra",

@@ -22,6 +22,8 @@ mod programs;
 mod protocol;
 mod qemu;
 
+mod dump;
+
 mod boot;
 mod demo;
 pub mod trace;
@@ -32,6 +34,7 @@ pub mod softfloat;
 use std::process::ExitCode;
 
 pub use boot::{Run, boot_test};
+pub use dump::{Held, boot_and_hold};
 pub use error::{Error, Result};
 
 /// Does what the command line says, and returns the program's exit status.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::dump;
 use crate::error::{Error, Result};
 use crate::install;
 use crate::place;
@@ -30,6 +31,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     /// An archive that the kernel gets.
     pub(crate) initrd: Option<&'a Path>,
+    /// The socket at which QEMU takes commands.
+    pub(crate) qmp: Option<&'a Path>,
     /// The kernel's command line, without `cpus=N`.
     pub(crate) append: String,
     /// The CPU's model, with QEMU's name.
@@ -170,6 +173,9 @@ impl Qemu {
         if let Some(initrd) = machine.initrd {
             command.arg("-initrd").arg(initrd);
         }
+        if let Some(socket) = machine.qmp {
+            command.arg("-qmp").arg(dump::qmp(socket));
+        }
         let append = format!("cpus={} {}", machine.cpus, machine.append);
         command.args(["-append", append.trim()]);
         end_with_parent(&mut command);
@@ -274,6 +280,7 @@ mod tests {
         let machine = Machine {
             kernel: Path::new("kernel"),
             initrd: None,
+            qmp: None,
             append: "leak=domain".into(),
             model: "max",
             cpus: 2,

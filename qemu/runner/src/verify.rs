@@ -22,7 +22,16 @@ struct Step {
 
 /// Runs every step, whatever became of those before it, and shows which succeeded.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
-    all(&steps(args.short))
+    let mut steps = steps(args.short);
+    if let Some(word) = &args.only {
+        steps.retain(|step| step.name.contains(word));
+        if steps.is_empty() {
+            return Err(Error::unusable(format!(
+                "--only {word}: no step's name has that word"
+            )));
+        }
+    }
+    all(&steps)
 }
 
 fn steps(short: bool) -> Vec<Step> {
@@ -51,6 +60,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
         leak: Leak::Domain,
         policy,
         trace: None,
+        dump: None,
         timeout: 300,
         json: None,
     };
