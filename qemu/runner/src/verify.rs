@@ -1,5 +1,7 @@
 //! `cargo verify`: the proofs that take longer than a test.
 
+mod fuzz;
+
 use std::time::Instant;
 
 use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
@@ -48,6 +50,7 @@ fn steps(short: bool) -> Vec<Step> {
         .into_iter()
         .map(|(model, cpus)| demo_on(model, cpus, lazy))
         .chain([demo_on("max", 4, Policies::All)])
+        .chain(fuzz::steps(short))
         .collect()
 }
 
@@ -121,7 +124,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let (short, long) = (names(true), names(false));
-        assert_eq!((short.len(), long.len()), (5, 21));
+        assert_eq!((short.len(), long.len()), (6, 22));
         assert!(short.iter().all(|name| long.contains(name)));
     }
 
