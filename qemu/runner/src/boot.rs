@@ -20,7 +20,7 @@ use selection::Selection;
 pub use launcher::{Run, boot_test};
 
 /// How long a boot test may run.
-const LIMIT: Duration = Duration::from_secs(100);
+pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 
 /// `cargo boot NAME`: builds and boots one kernel and shows everything it says.
 pub(crate) fn boot(args: &BootArgs) -> Result<()> {
@@ -58,6 +58,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let machine = Machine {
         kernel: &image,
         initrd: None,
+        qmp: None,
         append: kernel_options(None, true),
         model: &args.cpu,
         cpus: args.cpus.unwrap_or_else(|| kernel.default_cpus()),
@@ -87,6 +88,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let machine = Machine {
         kernel: &args.image,
         initrd: None,
+        qmp: None,
         append: kernel_options(selection.for_guest(), true),
         model: "max",
         cpus,

@@ -115,6 +115,10 @@ pub(crate) struct DemoArgs {
     /// Write every slice of every CPU to this file, one a line (the format: see below); needs one policy
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Write the guest's memory to this file at the end of the run, and the kernel to FILE.kernel: `cargo pcustat FILE` shows what
+    /// is in it; needs one policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dump: Option<PathBuf>,
     /// How long the guest may run
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,
@@ -163,7 +167,7 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// What CI runs: the demo on four machines and under every policy, two models of Bochs, loom, the seeded bugs
+    /// What CI runs: the demo on four machines and under every policy, two models of Bochs, loom, the seeded bugs, a minute of fuzzing
     #[arg(long)]
     pub(crate) short: bool,
     /// Only the steps that have this word in their name
@@ -237,6 +241,16 @@ impl Command {
                     "--trace needs one policy: --policy all runs every one, and a trace file holds one run",
                 ))
             }
+            Self::Demo(args) if args.dump.is_some() && args.emulator == Kind::Bochs => {
+                Err(Error::unusable(
+                    "--dump needs QEMU, which can be asked for the guest's memory: leave --emulator bochs out",
+                ))
+            }
+            Self::Demo(args) if args.dump.is_some() && args.policy == Policies::All => {
+                Err(Error::unusable(
+                    "--dump needs one policy: --policy all runs every one, and a dump holds one guest",
+                ))
+            }
             _ => Ok(self),
         }
     }
@@ -293,6 +307,8 @@ mod tests {
             "r demo --policy linux",
             "r demo --policy all --trace file",
             "r demo --trace",
+            "r demo --policy all --dump file",
+            "r demo --dump",
             "r demo --timeout 0",
             "r demo --what",
             "r demo extra",

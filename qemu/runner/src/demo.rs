@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{DemoArgs, Policies};
+use crate::dump;
 use crate::emulator;
 use crate::error::{During, Error, Result};
 use crate::guest::{self, Kernel};
@@ -32,6 +33,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     if let Some(path) = &args.trace {
         fs::write(path, "")
             .map_err(|e| Error::unusable(format!("--trace {}: {e}", path.display())))?;
+    }
+    if let Some(path) = &args.dump {
+        dump::check(path)?;
     }
     let mut problems = Vec::new();
     let mut result = steps(args, &mut runs, &mut problems);

@@ -47,6 +47,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     /// An archive that the kernel gets.
     pub(crate) initrd: Option<&'a Path>,
+    /// The socket at which QEMU takes commands; Bochs has none.
+    pub(crate) qmp: Option<&'a Path>,
     /// The kernel's command line, without what tells of the machine.
     pub(crate) append: String,
     /// The CPU's model, with the emulator's name.

@@ -25,6 +25,8 @@ mod bochs;
 mod emulator;
 mod qemu;
 
+mod dump;
+
 mod boot;
 mod demo;
 pub mod trace;
@@ -35,6 +37,7 @@ pub mod softfloat;
 use std::process::ExitCode;
 
 pub use boot::{Run, boot_test};
+pub use dump::{Held, boot_and_hold};
 pub use error::{Error, Result};
 
 /// Sets a table in columns: the first column to the left, the others to the right.

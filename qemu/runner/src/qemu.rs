@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::dump;
 use crate::emulator::{Emulator, End, Kind, Machine, Outcome, Tail, watch};
 use crate::error::{Error, Result};
 use crate::install;
@@ -54,6 +55,9 @@ impl Qemu {
         }
         if let Some(initrd) = machine.initrd {
             command.arg("-initrd").arg(initrd);
+        }
+        if let Some(socket) = machine.qmp {
+            command.arg("-qmp").arg(dump::qmp(socket));
         }
         command.args(["-append", &Kind::Qemu.command_line(machine)]);
         command
@@ -131,6 +135,7 @@ mod tests {
         let machine = Machine {
             kernel: Path::new("kernel"),
             initrd: None,
+            qmp: None,
             append: "leak=domain".into(),
             model: "max",
             cpus: 2,

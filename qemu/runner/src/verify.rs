@@ -2,6 +2,7 @@
 
 mod bochs;
 mod copy;
+mod fuzz;
 mod loom;
 mod miri;
 mod mutants;
@@ -66,6 +67,7 @@ fn steps(short: bool) -> Vec<Step> {
         .chain(bochs::steps(short))
         .chain([step("seeded bugs", seeded::run)])
         .chain((!short).then(|| step("mutants", mutants::run)))
+        .chain(fuzz::steps(short))
         .collect()
 }
 
@@ -86,6 +88,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
         leak: Leak::Domain,
         policy,
         trace: None,
+        dump: None,
         timeout: 300,
         json: None,
     };

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
+use crate::boot::info::option;
 use crate::{cpu, serial};
 
 /// What the run says to the outside by its exit status.
@@ -21,9 +22,20 @@ pub enum Outcome {
     Failure,
 }
 
-/// Ends the run. On a machine that cannot be ended so, the CPU stops.
+/// Ends the run. Where there is no such device, the CPU stops; with `hold=1` on the command line it stops too, so that the memory
+/// can be looked at from outside.
 pub fn exit(outcome: Outcome) -> ! {
     interrupts::disable();
+    if option("hold") == Some("1") {
+        serial::write_line_forced(format_args!(
+            "@hold {}",
+            match outcome {
+                Outcome::Success => "success",
+                Outcome::Failure => "failure",
+            }
+        ));
+        stop()
+    }
     let (value, words): (u32, _) = match outcome {
         Outcome::Success => (0x10, "\n@e9 success\n"),
         Outcome::Failure => (0x11, "\n@e9 failure\n"),

@@ -158,6 +158,7 @@ impl Launch<'_> {
         let machine = Machine {
             kernel: image,
             initrd: None,
+            qmp: None,
             append,
             model: run.cpu,
             cpus: run.cpus,

@@ -9,6 +9,7 @@ use super::identities::{Identity, identities};
 use super::plan::{Archive, Plan, Planned};
 use super::session::{Job, Session};
 use crate::cli::{DemoArgs, Policy};
+use crate::dump::{self, Control};
 use crate::emulator::{Emulator, Machine, Outcome};
 use crate::error::{During, Result};
 use crate::progress::Step;
@@ -27,6 +28,8 @@ pub(super) struct Run {
     pub(super) session: Session,
     /// The equations that were checked.
     pub(super) identities: Vec<Identity>,
+    /// The word with which the guest stood still to be dumped.
+    held: Option<String>,
     /// How long the guest ran.
     pub(super) seconds: f64,
     /// What was wrong.
@@ -68,6 +71,7 @@ impl Run {
             lwps: 0,
             session: Session::default(),
             identities: Vec::new(),
+            held: None,
             seconds: 0.0,
             problems: Vec::new(),
             is_ok: false,
@@ -97,12 +101,18 @@ impl Run {
         (plan, archive): (&Plan, &Archive),
     ) -> Result<Outcome> {
         let copies = plan.copies;
+        let dump = match &args.dump {
+            Some(file) => Some((Control::new()?, file)),
+            None => None,
+        };
+        let option = if dump.is_some() { " hold=1" } else { "" };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
         let machine = Machine {
             kernel,
             initrd: Some(archive.path()),
+            qmp: dump.as_ref().map(|(control, _)| control.socket()),
             append: format!(
-                "copies={copies} leak={} policy={}{trace}",
+                "copies={copies} leak={} policy={}{trace}{option}",
                 args.leak.word(),
                 self.policy.word()
             ),
@@ -116,9 +126,14 @@ impl Run {
             args.machine(),
             plan.programs.len()
         ));
-        let session = &mut self.session;
+        let (session, held, problems) = (&mut self.session, &mut self.held, &mut self.problems);
         let outcome = emulator.run(&machine, &mut |line| {
-            if session.take(line) {
+            if let (Some((control, file)), Some(word)) = (&dump, dump::held(line)) {
+                step.note("writing the dump");
+                *held = Some(word.to_owned());
+                let made = control.dump_and_quit(kernel, file);
+                problems.extend(made.err().map(|error| error.to_string()));
+            } else if session.take(line) {
                 let (started, ended) = session.progress();
                 step.note(format_args!("{ended} of {started} jobs have ended"));
             } else {
@@ -159,7 +174,7 @@ impl Run {
         if let Some(panic) = &session.panic {
             problems.push(format!("the kernel panicked: {panic}"));
         }
-        if !outcome.is_success() {
+        if !dump::is_success(outcome, self.held.as_deref()) {
             problems.push(outcome.to_string());
         }
         match session.end {

@@ -60,6 +60,7 @@ fn demo_on(model: &str) -> DemoArgs {
         leak: Leak::Domain,
         policy: Policies::One(Policy::Lazy),
         trace: None,
+        dump: None,
         timeout: 600,
         json: None,
     }
@@ -139,6 +140,7 @@ fn run(emulator: &dyn Emulator, model: &str, name: &str, image: &Path) -> Result
     let machine = Machine {
         kernel: image,
         initrd: None,
+        qmp: None,
         append: boot::kernel_options(None, true),
         model,
         cpus: Kernel::named(name).default_cpus(),

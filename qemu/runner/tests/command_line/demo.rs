@@ -231,3 +231,18 @@ fn the_guests_toolchain_is_one_of_three_words() {
         run.text
     );
 }
+
+#[test]
+fn a_dump_that_cannot_be_written_or_made_is_told() {
+    let bench = Bench::new(&good(), 33);
+    let run = bench.demo(&["--cpus", "1", "--dump", "/nowhere/file"]);
+    assert_eq!(run.status, 2, "{}", run.text);
+    assert!(run.text.contains("--dump /nowhere/file: "), "{}", run.text);
+    // The stand-in has no control socket: the dump fails, and so does the demo.
+    let bench = Bench::new(&good().replace("@end ok", "@end ok\n@hold success"), 0);
+    let file = bench.path("dump");
+    let run = bench.demo(&["--cpus", "1", "--dump", &file]);
+    assert_eq!(run.status, 1, "{}", run.text);
+    assert!(run.text.contains("QEMU's control socket"), "{}", run.text);
+    assert!(bench.text("arguments").contains("hold=1"));
+}
