@@ -1,7 +1,7 @@
 //! What debuggers and traces are told: each state in its word.
 
-use pcu9::kernel::Domain;
-use pcu9::pcu::{LeakRule, Location, Policy, Registers, Residue, Validity};
+use pcu9::kernel::{CpuId, Domain};
+use pcu9::pcu::{Layout, LeakRule, Location, Policy, Registers, Residue, Validity};
 use pcu9_fake::{TRUSTING, World, cpu_id, unit};
 
 use super::{DSP, FPU, write};
@@ -83,4 +83,12 @@ fn a_cpus_registers_are_nobodys_live_clean_or_a_sections() {
     assert!(!world.cpus[0].pcu.in_section());
     assert_eq!(world.pcu.leak_rule(), TRUSTING);
     assert_ne!(TRUSTING, LeakRule::DomainAware);
+}
+
+#[test]
+fn readers_are_told_a_name_for_each_counter_and_cpus_by_their_numbers() {
+    let names: Vec<&str> = Layout::counter_names().lines().collect();
+    assert_eq!(names.len(), Layout::of::<(), 1>().n_counters as usize);
+    assert_eq!((names[0], names[1]), ("traps", "loads"));
+    assert_eq!([cpu_id(0), cpu_id(2)].map(CpuId::number), [0, 2]);
 }
