@@ -52,9 +52,12 @@
 //!
 //! # What is not covered
 //!
-//! The order of memory accesses between two cuts, and what a weak memory makes of it: loom's part. More than two CPUs, three LWPs, two
-//! units. Units that refuse an area or whose use does not trap, kernel threads, Adaptive and Probe, changes of rules at
-//! run time, debuggers: the model's part (`tests/model`). Starvation: an LWP that is always overtaken is not a deadlock.
+//! Three LWPs with two units, of which two share a domain and one does not, under Lazy and `DomainAware`: given up after four
+//! million states; with one domain, and with three, the search ends. Operations other than loads: searched with one unit
+//! only, and where there are three LWPs one at a time. The order of memory accesses between two cuts, and what a weak memory makes of
+//! it: loom's part. More than two CPUs, three LWPs, two units. Units that refuse an area or whose use does not trap, kernel
+//! threads, Adaptive and Probe, changes of rules at run time, debuggers: the model's part (`tests/model`). Starvation: an
+//! LWP that is always overtaken is not a deadlock.
 //!
 //! `cargo test` runs sizes that end in seconds; `PCU9_EXPLORER=full cargo test --test explorer` adds the large ones.
 //! `PCU9_EXPLORER_LEVELS=1` prints each level.
@@ -317,7 +320,6 @@ fn large_lazy_three_lwps_two_units() {
             domains: [1, 2, 3],
             ..config
         });
-        explore_cross_calls(config);
     });
 }
 
@@ -337,15 +339,14 @@ fn large_deferred_without_switch_out() {
 fn large_all_operations() {
     in_full(|| {
         let config = Config {
+            units: 1,
             ops: ALL,
             at_once: 1,
             audit: RARELY,
             ..LAZY
         };
-        explore_cross_calls(Config { units: 1, ..config });
-        explore_cross_calls(Config { lwps: 2, ..config });
+        explore_cross_calls(config);
         explore(Config {
-            lwps: 2,
             policy: DEFERRED.policy,
             uses: DEFERRED.uses,
             ..config
