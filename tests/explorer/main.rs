@@ -41,7 +41,7 @@
 //! Of a coroutine the key holds the operation and its *notes* (`flight.rs`): of past sections only that there was one, and
 //! each cross-call with its answer, since the code reads everything anew after a lowering, and a load even starts over; of the section
 //! under way each look, each callback, and what the word was where another CPU could have changed it. That this is enough is
-//! tested, not only argued: one in 64 of the second ways into a known state (with `PCU9_EXPLORER=full` every one, in the small
+//! tested, not only argued: one in 64 of the second ways into a known state (with `PCU9_EXPLORER_AUDIT=all` every one, in the small
 //! searches) is followed one step further, and must lead to the same keys as the first way did. This audit has found what
 //! earlier keys left out.
 //!
@@ -59,7 +59,7 @@
 //! threads, Adaptive and Probe, changes of rules at run time, debuggers: the model's part (`tests/model`). Starvation: an
 //! LWP that is always overtaken is not a deadlock.
 //!
-//! `cargo test` runs sizes that end in seconds; `PCU9_EXPLORER=full cargo test --test explorer` adds the large ones.
+//! `cargo test` runs sizes that end in seconds; `cargo test --test explorer -- --ignored` runs the large ones.
 //! `PCU9_EXPLORER_LEVELS=1` prints each level.
 
 mod checks;
@@ -138,13 +138,13 @@ const ALL: &[Kind] = &[
 /// More states than any of these searches has.
 const LIMIT: usize = 50_000_000;
 
-fn is_full() -> bool {
-    std::env::var_os("PCU9_EXPLORER").is_some_and(|value| value == "full")
+fn audits_all() -> bool {
+    std::env::var_os("PCU9_EXPLORER_AUDIT").is_some_and(|value| value == "all")
 }
 
 /// Searches to the end, and sees that every kind of operation came to a good one.
 fn explore(config: Config) -> &'static Witness {
-    let audit = if is_full() && config.audit == SELDOM {
+    let audit = if audits_all() && config.audit == SELDOM {
         1
     } else {
         config.audit
@@ -214,15 +214,6 @@ fn the_cuts_that_are_left_out_change_nothing() {
         units: 1,
         ..WITHOUT_SWITCH_OUT
     });
-}
-
-/// Large searches, which `cargo test` leaves to `PCU9_EXPLORER=full`.
-fn in_full(run: impl FnOnce()) {
-    if is_full() {
-        run();
-    } else {
-        println!("left to PCU9_EXPLORER=full");
-    }
 }
 
 #[test]
@@ -305,52 +296,49 @@ fn deferred_without_switch_out() {
 }
 
 #[test]
+#[ignore = "large: some minutes; run by -- --ignored"]
 fn large_lazy_three_lwps_two_units() {
-    in_full(|| {
-        let config = Config {
-            audit: RARELY,
-            ..LAZY
-        };
-        explore_cross_calls(Config {
-            rule: TRUSTING,
-            domains: [1; 3],
-            ..config
-        });
-        explore_cross_calls(Config {
-            domains: [1, 2, 3],
-            ..config
-        });
+    let config = Config {
+        audit: RARELY,
+        ..LAZY
+    };
+    explore_cross_calls(Config {
+        rule: TRUSTING,
+        domains: [1; 3],
+        ..config
+    });
+    explore_cross_calls(Config {
+        domains: [1, 2, 3],
+        ..config
     });
 }
 
 #[test]
+#[ignore = "large: some minutes; run by -- --ignored"]
 fn large_deferred_without_switch_out() {
-    in_full(|| {
-        explore_cross_calls(Config {
-            lwps: 2,
-            ops: &[Kind::Trap, Kind::BeforeUser],
-            audit: RARELY,
-            ..WITHOUT_SWITCH_OUT
-        });
+    explore_cross_calls(Config {
+        lwps: 2,
+        ops: &[Kind::Trap, Kind::BeforeUser],
+        audit: RARELY,
+        ..WITHOUT_SWITCH_OUT
     });
 }
 
 #[test]
+#[ignore = "large: some minutes; run by -- --ignored"]
 fn large_all_operations() {
-    in_full(|| {
-        let config = Config {
-            units: 1,
-            ops: ALL,
-            at_once: 1,
-            audit: RARELY,
-            ..LAZY
-        };
-        explore_cross_calls(config);
-        explore(Config {
-            policy: DEFERRED.policy,
-            uses: DEFERRED.uses,
-            ..config
-        });
+    let config = Config {
+        units: 1,
+        ops: ALL,
+        at_once: 1,
+        audit: RARELY,
+        ..LAZY
+    };
+    explore_cross_calls(config);
+    explore(Config {
+        policy: DEFERRED.policy,
+        uses: DEFERRED.uses,
+        ..config
     });
 }
 
