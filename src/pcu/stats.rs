@@ -19,6 +19,7 @@ macro_rules! counters {
 
         impl UnitStats {
             /// The names of the counters in the order in which they lie in memory, each with a line feed after it.
+            #[cfg(not(loom))]
             pub(super) const NAMES: &str = concat!($(stringify!($name), "\n"),*);
         }
 

@@ -322,6 +322,7 @@ macro_rules! gs_instructions {
 /// # Safety
 ///
 /// `GS.base` is the CPU's dynamic offset, and every CPU has such a word.
+#[cfg(not(loom))]
 #[inline]
 pub(super) unsafe fn gs_load(name: usize, bytes: usize) -> u64 {
     let value: u64;
@@ -337,6 +338,7 @@ pub(super) unsafe fn gs_load(name: usize, bytes: usize) -> u64 {
 /// # Safety
 ///
 /// As [`gs_load`].
+#[cfg(not(loom))]
 #[inline]
 pub(super) unsafe fn gs_store(name: usize, bytes: usize, value: u64) {
     gs_by_size!(bytes;
@@ -350,6 +352,7 @@ pub(super) unsafe fn gs_store(name: usize, bytes: usize, value: u64) {
 /// # Safety
 ///
 /// As [`gs_load`].
+#[cfg(not(loom))]
 #[inline]
 pub(super) unsafe fn gs_add(name: usize, bytes: usize, n: u64) {
     gs_by_size!(bytes;

@@ -2,6 +2,7 @@
 
 mod bochs;
 mod copy;
+mod explorer;
 mod fuzz;
 mod loom;
 mod miri;
@@ -66,6 +67,7 @@ fn steps(short: bool) -> Vec<Step> {
         .chain([step("miri", miri::run)])
         .chain(bochs::steps(short))
         .chain([step("seeded bugs", seeded::run)])
+        .chain((!short).then(|| step("explorer, large", explorer::run)))
         .chain((!short).then(|| step("mutants", mutants::run)))
         .chain(fuzz::steps(short))
         .collect()
