@@ -344,3 +344,15 @@ fn before_user_leaves_a_state_elsewhere_when_its_token_may_not_wait() {
     drop(outer);
     assert_eq!(write(&world, 1, 8), 7, "the trap fetches it");
 }
+
+#[test]
+fn what_is_made_good_before_user_mode_is_not_what_was_never_used() {
+    let world = World::with_policy(1, 1, 2, TRUSTING, Policy::Deferred);
+    world.switch(0, Some(0));
+    world.use_unit(0, DSP, 7).unwrap();
+    world.pcu.save(&mut world.current(0), DSP).unwrap();
+    world.return_to_user(0);
+    let preloads = [FPU, DSP].map(|unit| world.cpus[0].pcu.stats(unit).preloads);
+    assert_eq!(preloads, [0, 1]);
+    assert!(!world.cpus[0].open[0].get());
+}
