@@ -12,7 +12,9 @@ use crate::x86_64::machine::Machine;
 pub(super) const AT_MXCSR: usize = 24;
 const AT_MXCSR_MASK: usize = 28;
 pub(super) const XSTATE_BV: usize = 512;
-const X87_CONTROL: Range<usize> = 0..24;
+/// Control, status and tags of x87; with the pointers behind them.
+const CONTROL_WORDS: Range<usize> = 0..6;
+const CONTROL: Range<usize> = 0..24;
 const X87_REGISTERS: Range<usize> = 32..160;
 const XMM: Range<usize> = 160..416;
 
@@ -64,7 +66,9 @@ impl<'a> State<'a> {
         let features = FpuFeatures::of::<M>();
         to.fill(0);
         if self.xstate_bv & X87 != 0 {
-            self.copy(to, X87_CONTROL, X87_CONTROL);
+            let has_pointers = !features.forgets_x87_pointers() || self.is_x87_pending();
+            let control = if has_pointers { CONTROL } else { CONTROL_WORDS };
+            self.copy(to, control.clone(), control);
             self.copy(to, X87_REGISTERS, X87_REGISTERS);
         } else {
             put(to, 0, &FCW_INITIAL.to_le_bytes());
@@ -88,6 +92,14 @@ impl<'a> State<'a> {
             let xcomp_bv = COMPACTED | features.xcr0();
             put(to, XCOMP_BV, &xcomp_bv.to_le_bytes());
         }
+    }
+
+    /// Is an unmasked exception pending? If not, some processors neither save nor restore the pointers, and what lies in their place
+    /// is as old as the area: from before an exec, for instance. The processor derives `FSW.ES` from the rest, so it does not count.
+    /// AMD APM, volume 2, "FXSAVE and FXRSTOR Instructions".
+    fn is_x87_pending(&self) -> bool {
+        let [fcw, fsw] = [0, 2].map(|at| self.bytes.get(at).copied().unwrap_or_default());
+        fsw & !fcw & 0x3f != 0
     }
 
     fn copy(&self, to: &mut [u8], place: Range<usize>, from: Range<usize>) {
