@@ -3,6 +3,8 @@
 //! Leak rule: DomainAware.
 
 mod corruptions;
+#[cfg(target_os = "linux")]
+mod linux;
 mod random;
 mod round_trips;
 
