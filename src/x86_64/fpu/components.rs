@@ -25,7 +25,7 @@ pub(super) struct Extended {
 
 /// AVX, and the three of AVX-512: no other is ever in `XCR0`.
 pub(super) const N_EXTENDED: usize = 4;
-const_assert_eq!(N_EXTENDED as u32, (AVX | AVX512).count_ones());
+const_assert_eq!((AVX | AVX512).count_ones(), 4);
 
 impl Extended {
     pub(super) const NONE: Self = Self {

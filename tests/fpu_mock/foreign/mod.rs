@@ -1,6 +1,6 @@
 //! Images from outside and for outside, on every processor of the mock's. Rows V1 to V10, V13 and V14 of the list.
 //!
-//! Leak rule: DomainAware.
+//! Leak rule: `DomainAware`.
 
 mod corruptions;
 #[cfg(target_os = "linux")]

@@ -18,7 +18,7 @@ pub struct Snapshot<'a, M = Native> {
     machine: PhantomData<M>,
 }
 
-impl<'a, M: Machine> Snapshot<'a, M> {
+impl<M: Machine> Snapshot<'_, M> {
     /// The state of an LWP of which [`Pcu::inspect`](crate::pcu::Pcu::inspect) says
     /// [`Invalid`](crate::pcu::Validity::Invalid).
     pub const fn initial() -> Self {
@@ -33,7 +33,7 @@ impl<'a, M: Machine> Snapshot<'a, M> {
     ///
     /// # Safety
     ///
-    /// `area` is what [`FpuArea::area`](super::super::FpuArea::area) gives for the LWP, and for the time of `'a` the LWP stays
+    /// `area` is what [`FpuArea::area`](super::super::FpuArea::area) gives for the LWP, and for the lifetime of the snapshot the LWP stays
     /// stopped, or does not return to user mode.
     pub unsafe fn of_area(area: NonNull<u8>) -> Self {
         let features = FpuFeatures::of::<M>();

@@ -74,7 +74,7 @@ impl Form {
                 needed: whole.bytes,
                 got: bytes.len(),
             }),
-            Self::SignalFrame => frame_extent(bytes, whole),
+            Self::SignalFrame => frame_extent(bytes, &whole),
         }
     }
 
@@ -96,7 +96,7 @@ impl Form {
 }
 
 /// The size that a frame claims is believed only within this machine's, and only if the second magic stands behind it.
-fn frame_extent(bytes: &[u8], whole: Extent) -> Result<Extent, ImageError> {
+fn frame_extent(bytes: &[u8], whole: &Extent) -> Result<Extent, ImageError> {
     let length = |needed| ImageError::Length {
         needed,
         got: bytes.len(),

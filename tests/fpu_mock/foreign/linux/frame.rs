@@ -26,7 +26,9 @@ extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
     // SAFETY: Linux gives a context.
     let fpstate = unsafe { (*context).uc_mcontext.fpregs }.cast::<u8>();
     // SAFETY: `extended_size`, at byte 468 of a frame, whose length it is.
-    let length = unsafe { fpstate.add(468).cast::<u32>().read() } as usize;
+    let extended_size = unsafe { fpstate.add(468) }.cast::<[u8; 4]>();
+    // SAFETY: as above.
+    let length = u32::from_ne_bytes(unsafe { extended_size.read() }) as usize;
     // SAFETY: as above; the frame is on this thread's stack.
     let frame = unsafe { std::slice::from_raw_parts_mut(fpstate, length) };
     FRAMES.with_borrow_mut(|(put, found)| {
@@ -41,8 +43,10 @@ extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
 fn raise() -> Legacy {
     let mut after = Legacy([0; 512]);
     let mxcsr = MXCSR_INITIAL;
-    // SAFETY: system calls.
-    let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+    // SAFETY: a system call.
+    let pid = unsafe { libc::getpid() };
+    // SAFETY: as above.
+    let tid = unsafe { libc::gettid() };
     // SAFETY: TGKILL, and the handler changes no register but those of the FPU, which are clobbers; control words and the x87
     // stack are put back. SYSCALL destroys RCX and R11.
     unsafe {

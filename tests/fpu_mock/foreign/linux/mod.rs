@@ -129,9 +129,11 @@ fn what_linux_refuses_is_refused() {
     let mut n = 0;
     let mut both_refuse = |what: &str, bytes: &[(usize, u8)], ours: fn(ImageError) -> bool| {
         let mut image = good.clone();
-        bytes.iter().for_each(|(at, bits)| image[*at] |= bits);
         let mut sent = for_linux(&good, &base);
-        bytes.iter().for_each(|(at, bits)| sent[*at] |= bits);
+        for (at, bits) in bytes {
+            image[*at] |= bits;
+            sent[*at] |= bits;
+        }
         let linux = child.set_regset(&sent, sent.len());
         assert_eq!(linux, Err(libc::EINVAL), "{what}: {bytes:x?}");
         let error = UserImage::<Mock>::check(Form::Regset, &image, components()).unwrap_err();
