@@ -229,7 +229,7 @@ mod kernel {
                 write_image(&lwp, &image);
                 Ok::<(), NoAnswer>(())
             };
-            let answer = with_token(|token| PCU.replace(token, FPU, write));
+            let answer = with_token(|token| PCU.replace(token, FPU, |_| write()));
             assert_eq!(answer, Ok(()));
             assert!(is_task_switched(), "the next use traps");
             assert_eq!(Pattern::store(), Pattern::random(1));
@@ -268,7 +268,7 @@ mod kernel {
                 write_image(&lwp, &image);
                 Ok::<(), NoAnswer>(())
             };
-            assert_eq!(PCU.replace(&mut token, FPU, write), Ok(()));
+            assert_eq!(PCU.replace(&mut token, FPU, |_| write()), Ok(()));
             assert!(!is_task_switched(), "the own gate stays open");
             start(&lwp);
             pcu9_testbed::sched::join(&lwp);

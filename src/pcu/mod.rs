@@ -67,7 +67,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 #[cfg(not(loom))]
 pub use self::layout::Layout;
-pub use self::ops::{CoreDump, LoadError};
+pub use self::ops::{CoreDump, LoadError, Replacing};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::section::{Section, SectionError};
 pub use self::state::{CpuPcu, LwpPcu};

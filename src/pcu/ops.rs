@@ -1,6 +1,7 @@
 //! The operations of pcu(9), NetBSD's names without the prefix.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -53,6 +54,27 @@ impl core::error::Error for LoadError {}
 impl From<NoAnswer> for LoadError {
     fn from(NoAnswer(cpu): NoAnswer) -> Self {
         Self::NoAnswer(cpu)
+    }
+}
+
+/// The proof that an LWP has no state in a unit and that its memory is the bearer's to write, for the time of
+/// [`Pcu::replace`]'s `write`.
+#[derive(Debug)]
+pub struct Replacing<'a, L> {
+    lwp: NonNull<L>,
+    unit: UnitId,
+    scope: PhantomData<&'a mut L>,
+}
+
+impl<L> Replacing<'_, L> {
+    /// Whose state is replaced.
+    pub const fn lwp(&self) -> NonNull<L> {
+        self.lwp
+    }
+
+    /// In which unit.
+    pub const fn unit(&self) -> UnitId {
+        self.unit
     }
 }
 
@@ -193,8 +215,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Replaces the state: throws the registers away, lets `write` fill the LWP's memory, and makes that the state. This is
     /// what sigreturn, setcontext and a debugger do. NetBSD: `pcu_discard(.., true)` and a store.
     ///
-    /// While `write` runs there is no state at all, so that no switch brings a half-written one in. The area must exist, and what
-    /// is written must be an image as the unit would save it.
+    /// While `write` runs there is no state at all, so that no switch brings a half-written one in; the token that it gets says
+    /// so. The area must exist, and what is written must be an image as the unit would save it: what comes from outside is not
+    /// one until it was checked.
     ///
     /// Context: as [`save`](Self::save); `write` may sleep and fault.
     ///
@@ -205,10 +228,14 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         &self,
         lwp: &mut impl Held<K, N>,
         unit: UnitId,
-        write: impl FnOnce() -> Result<(), E>,
+        write: impl FnOnce(&mut Replacing<'_, K::Lwp>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.discard(lwp, unit, Validity::Invalid)?;
-        write()?;
+        write(&mut Replacing {
+            lwp: lwp.lwp(),
+            unit,
+            scope: PhantomData,
+        })?;
         Ok(self.discard(lwp, unit, Validity::Valid)?)
     }
 

@@ -98,7 +98,7 @@ fn edit<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
         return;
     }
     let lwp = world.lwp(number);
-    let result = world.pcu.replace(&mut world.current(cpu), FPU, || {
+    let result = world.pcu.replace(&mut world.current(cpu), FPU, |_| {
         let mut xmm = [0; 256];
         rng.fill(&mut xmm);
         let mxcsr = rng.u32(..) & world.model.mxcsr_mask;
@@ -125,7 +125,7 @@ fn bad_image<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     let lwp = world.lwp(number);
     let header = 512 + rng.usize(..2) * 8 + 5;
     let good: [u8; 1] = lwp.read(header);
-    let result = world.pcu.replace(&mut world.current(cpu), FPU, || {
+    let result = world.pcu.replace(&mut world.current(cpu), FPU, |_| {
         lwp.write(header, &[0x40]);
         Ok::<(), NoAnswer>(())
     });
@@ -139,7 +139,7 @@ fn bad_image<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
     );
     Mock::with(|cpu| assert_ne!(cpu.cr0 & CR0_TS, 0, "the gate is closed"));
     super::contents::check_foreign_now(&[]);
-    let result = world.pcu.replace(&mut world.current(cpu), FPU, || {
+    let result = world.pcu.replace(&mut world.current(cpu), FPU, |_| {
         lwp.write(header, &good);
         Ok::<(), NoAnswer>(())
     });

@@ -40,7 +40,7 @@ fn use_fails(world: &World<Mock>, what: &str) {
 
 fn write(world: &World<Mock>, at: usize, bytes: &[u8]) {
     let lwp = world.lwp(0);
-    let result = world.pcu.replace(&mut world.current(0), FPU, || {
+    let result = world.pcu.replace(&mut world.current(0), FPU, |_| {
         lwp.write(at, bytes);
         Ok::<(), NoAnswer>(())
     });

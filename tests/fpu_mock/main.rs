@@ -11,6 +11,7 @@ mod amx;
 mod contents;
 mod everything;
 mod faults;
+mod foreign;
 mod lwp;
 mod models;
 mod optimisations;

@@ -143,7 +143,7 @@ fn an_edited_image_is_restored_before_it_is_saved_to() {
 
 fn edit_xmm(world: &World<Mock>, byte: u8) {
     let lwp = world.lwp(0);
-    let result = world.pcu.replace(&mut world.current(0), FPU, || {
+    let result = world.pcu.replace(&mut world.current(0), FPU, |_| {
         lwp.write(160, &[byte; 256]);
         Ok::<(), NoAnswer>(())
     });

@@ -1,15 +1,12 @@
-//! The machine that the test runs on: its instructions, and a model with its CPUID and its choices.
+//! The machine that the test runs on: its instructions.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::_xgetbv;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 
-use pcu9_mock::component::{AVX, AVX512, Component, SSE, X87};
-use pcu9_mock::{
-    EAX_XGETBV1, EBX_RSTR_FP_ERR_PTRS, ECX_XSAVE, ErrorPointers, HeaderCheck, InUse, Model,
-    ModifiedOptimisation, Vendor,
-};
+use pcu9_mock::EAX_XGETBV1;
+use pcu9_mock::component::{AVX, AVX512, SSE, X87};
+pub(crate) use pcu9_mock::models::this_machine as model;
 
 /// Long enough for the components that are compared.
 pub(crate) const AREA_BYTES: usize = 4096;
@@ -164,69 +161,4 @@ pub(crate) fn execute(run: &mut Run<'_>) -> Option<u64> {
         in_use = 0;
     }
     has_xgetbv1.then_some(in_use)
-}
-
-/// A model of this machine: CPUID as it is, the manuals' choices as they were found by trying.
-pub(crate) fn model() -> &'static Model {
-    static MODEL: OnceLock<Model> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let basic = __cpuid(1);
-        assert!(
-            basic.ecx & ECX_XSAVE != 0 && basic.ecx & 1 << 27 != 0,
-            "this machine has no XSAVE, or its kernel has not enabled it: nothing to compare the model with"
-        );
-        let name = __cpuid(0);
-        let vendor = match &name.ebx.to_le_bytes() {
-            b"Genu" => Vendor::Intel,
-            b"Hygo" => Vendor::Hygon,
-            _ => Vendor::Amd,
-        };
-        let extended = __cpuid(0x8000_0008).ebx;
-        let error_pointers = match vendor {
-            Vendor::Intel => ErrorPointers::Moved,
-            _ if extended & EBX_RSTR_FP_ERR_PTRS != 0 => ErrorPointers::ZeroedInMemory,
-            _ => ErrorPointers::LeftOut,
-        };
-        let seven = __cpuid_count(7, 0);
-        Model {
-            name: "this machine",
-            vendor,
-            signature: basic.eax,
-            leaf_1_ecx: basic.ecx & !(1 << 27),
-            leaf_7: [seven.ebx, seven.ecx, seven.edx],
-            max_leaf: name.eax,
-            leaf_80000008_ebx: extended,
-            extensions: __cpuid_count(0xd, 1).eax,
-            components: components(),
-            mxcsr_mask: mxcsr_mask(),
-            in_use: if vendor == Vendor::Intel {
-                InUse::ByHistory
-            } else {
-                InUse::ByContent
-            },
-            modified_optimisation: ModifiedOptimisation::Absent,
-            error_pointers,
-            header_check: HeaderCheck::Bytes8To23,
-        }
-    })
-}
-
-fn components() -> &'static [Component] {
-    let rows = (2..63).filter_map(|number| {
-        let row = __cpuid_count(0xd, number);
-        (row.eax != 0).then_some(Component {
-            number,
-            bytes: row.eax as usize,
-            offset: row.ebx as usize,
-            flags: row.ecx,
-        })
-    });
-    Box::leak(rows.collect())
-}
-
-fn mxcsr_mask() -> u32 {
-    let mut area = Area::initial();
-    // SAFETY: an area of 512 bytes and more; FXSAVE changes no register.
-    unsafe { asm!("fxsave64 [{}]", in(reg) area.pointer().as_ptr()) };
-    u32::from_le_bytes(area.0[28..32].try_into().unwrap())
 }

@@ -169,7 +169,7 @@ fn replace(
     run(|run| run.oracle.may_have(lwp, unit, INITIAL));
     let image = new_value(world, lwp);
     let has_begun = Cell::new(false);
-    let result = world.pcu.replace(token, unit, || {
+    let result = world.pcu.replace(token, unit, |_| {
         has_begun.set(true);
         // What was there is gone, what comes is not there yet.
         run(|run| run.oracle.has(lwp, unit, INITIAL));

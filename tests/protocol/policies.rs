@@ -258,7 +258,7 @@ fn an_image_that_is_written_with_sleeps_between_is_the_state_whether_its_use_tra
             Ok::<(), NoAnswer>(())
         };
         let mut current = world.current(0);
-        world.pcu.replace(&mut current, unit, write).unwrap();
+        world.pcu.replace(&mut current, unit, |_| write()).unwrap();
         world.return_to_user(0);
         assert_eq!(world.use_unit(0, unit, 8), Ok(70));
     }

@@ -24,7 +24,8 @@ pub struct Refused;
 pub unsafe trait FpuArea {
     /// Gives the area; the first call may allocate it, and may refuse.
     ///
-    /// Context: at `IPL_PCU`, from the trap too; takes no lock that the scheduler holds, does not wait.
+    /// Context: at `IPL_PCU`, from the trap too, and at whatever level [`UserImage::store`](super::foreign::UserImage::store) is
+    /// called; takes no lock that the scheduler holds, does not wait.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use core::fmt;
 
 use spin::Once;
 
+use super::components::{Extended, N_EXTENDED, compacted_bytes, numbers, standard_bytes};
 use super::errata;
-use super::image::LEGACY_AND_HEADER;
 use crate::x86_64::machine::Machine;
 use crate::x86_64::model::CpuModel;
 
@@ -23,8 +23,7 @@ const EAX_XSAVEC: u32 = 1 << 1;
 const EAX_XGETBV1: u32 = 1 << 2;
 const EAX_XSAVES: u32 = 1 << 3;
 const EAX_XFD: u32 = 1 << 4;
-/// CPUID.(0DH,component):ECX: in the compacted format the component begins at a multiple of 64; XFD gates it.
-const ECX_ALIGNED: u32 = 1 << 1;
+/// CPUID.(0DH,component):ECX: XFD gates the component.
 const ECX_XFD: u32 = 1 << 2;
 /// CPUID.80000008H:EBX, AMD APM, volume 3: `RstrFpErrPtrs`, "FXSAVE, XSAVE, XSAVEOPT, FXRSTOR, XRSTOR always save/restore error
 /// pointers".
@@ -111,6 +110,7 @@ pub struct FpuFeatures {
     /// The size of an area in either format; 0 without XSAVE.
     standard_bytes: usize,
     compacted_bytes: usize,
+    extended: [Extended; N_EXTENDED],
     /// The size of an area for AMX alone; 0 if it cannot be a unit.
     tiles_bytes: usize,
     has_xgetbv1: bool,
@@ -233,6 +233,27 @@ impl FpuFeatures {
         self.has_xfd
     }
 
+    /// The components of an image: [`xcr0`](Self::xcr0), or those of FXSAVE.
+    pub(super) const fn components(&self) -> u64 {
+        match self.save_instruction.format() {
+            Format::Legacy => X87 | SSE,
+            Format::Standard | Format::Compacted => self.xcr0,
+        }
+    }
+
+    /// The size of an image in the standard format, whatever the format of the areas is; FXSAVE's where there is no XSAVE.
+    pub(super) const fn standard_bytes(&self) -> usize {
+        match self.save_instruction.format() {
+            Format::Legacy => FXSAVE_BYTES,
+            Format::Standard | Format::Compacted => self.standard_bytes,
+        }
+    }
+
+    /// Where the components behind the header lie.
+    pub(super) fn extended(&self) -> impl Iterator<Item = &Extended> {
+        self.extended.iter().filter(|place| place.bytes != 0)
+    }
+
     pub(super) const fn has_xss(&self) -> bool {
         self.has_xss
     }
@@ -250,6 +271,7 @@ impl FpuFeatures {
             xcr0: 0,
             standard_bytes: 0,
             compacted_bytes: 0,
+            extended: [Extended::NONE; N_EXTENDED],
             tiles_bytes: 0,
             has_xgetbv1: false,
             has_xss: false,
@@ -284,6 +306,9 @@ impl FpuFeatures {
         }
         features.standard_bytes = standard_bytes(cpuid, features.xcr0);
         features.compacted_bytes = compacted_bytes(cpuid, features.xcr0);
+        for (place, number) in features.extended.iter_mut().zip(numbers(features.xcr0)) {
+            *place = Extended::find(cpuid, features.xcr0, number);
+        }
         features.has_xgetbv1 = has(EAX_XGETBV1);
         features.has_xss = has(EAX_XSAVES);
         features.has_xfd = has(EAX_XFD);
@@ -329,32 +354,4 @@ impl FpuFeatures {
             Format::Legacy | Format::Standard => Ok(()),
         }
     }
-}
-
-/// The components of `mask` behind the legacy region and the header.
-fn extended(mask: u64) -> impl Iterator<Item = u32> {
-    (2..63).filter(move |component| mask & 1 << component != 0)
-}
-
-/// Where the last component of `mask` ends in the standard format: CPUID.(0DH,component), EBX its offset, EAX its size.
-fn standard_bytes(cpuid: impl Fn(u32, u32) -> CpuidResult, mask: u64) -> usize {
-    extended(mask)
-        .map(|component| cpuid(0xd, component))
-        .map(|leaf| leaf.ebx as usize + leaf.eax as usize)
-        .fold(LEGACY_AND_HEADER, usize::max)
-}
-
-/// The same in the compacted format, where each begins at the end of the one before, or at the next multiple of 64.
-fn compacted_bytes(cpuid: impl Fn(u32, u32) -> CpuidResult, mask: u64) -> usize {
-    extended(mask)
-        .map(|component| cpuid(0xd, component))
-        .fold(LEGACY_AND_HEADER, |end, leaf| {
-            let is_aligned = leaf.ecx & ECX_ALIGNED != 0;
-            let begin = if is_aligned {
-                end.next_multiple_of(64)
-            } else {
-                end
-            };
-            begin + leaf.eax as usize
-        })
 }

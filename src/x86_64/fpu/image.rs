@@ -16,7 +16,7 @@ use crate::x86_64::machine::Machine;
 pub(in crate::x86_64) const LEGACY_AND_HEADER: usize = size_of::<Image>();
 
 /// Control word after FNINIT. Intel SDM, volume 1, "x87 FPU Control Word".
-const FCW_INITIAL: u16 = 0x037f;
+pub(super) const FCW_INITIAL: u16 = 0x037f;
 /// All SSE exceptions masked. Intel SDM, volume 1, "MXCSR Control and Status Register".
 pub(super) const MXCSR_INITIAL: u32 = 0x1f80;
 

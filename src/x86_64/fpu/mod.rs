@@ -3,14 +3,17 @@
 //! - [`Fpu`]: the unit, for the kernel's table: `UnitOps::of::<Fpu>()`.
 //! - [`FpuArea`]: where an LWP's registers are saved; the kernel's LWP implements it. [`Area`]: memory that is fit for it.
 //! - [`init_cpu`]: per-CPU start.
+//! - [`foreign`]: images from outside and for outside: signal frames, debuggers, core dumps, migration.
 //!
 //! An image is saved by the [`SaveInstruction`] that is the best on this machine, always with the same requested-feature bitmap,
 //! in the one [`Format`] that goes with it. `PKRU` and supervisor states are not part of it: they take effect in the kernel too, so
 //! the kernel switches them itself.
 
 mod area;
+mod components;
 mod detect;
 mod errata;
+pub mod foreign;
 mod image;
 
 use core::marker::PhantomData;

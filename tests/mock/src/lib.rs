@@ -17,6 +17,7 @@
 pub mod component;
 mod cpu;
 mod fault;
+mod host;
 mod machine;
 mod memory;
 mod model;

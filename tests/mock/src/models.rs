@@ -14,6 +14,8 @@ use crate::model::{
     HeaderCheck, InUse, Model, ModifiedOptimisation, Vendor,
 };
 
+pub use crate::host::this_machine;
+
 const YMM: Component = Component::new(2, 256, 576, 0);
 const BNDREGS: Component = Component::new(3, 64, 960, 0);
 const BNDCSR: Component = Component::new(4, 64, 1024, 0);

@@ -82,7 +82,7 @@ fn replace_against_a_thief() {
                 Ok(())
             };
             let pcu = &k.machine().pcu;
-            pcu.replace(&mut k.current(), FPU, write).unwrap();
+            pcu.replace(&mut k.current(), FPU, |_| write()).unwrap();
         },
         cpu1: |k| assert_eq!(k.use_unit(FPU, 21), INITIAL),
         after: |k| assert_eq!((k.state_of(A, FPU), k.state_of(B, FPU)), (99, 21)),
