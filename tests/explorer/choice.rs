@@ -348,7 +348,9 @@ impl World {
                     own.newest[unit].set(own.memory[unit].get());
                     Ok::<(), NoAnswer>(())
                 };
-                self.pcu.replace(&mut current, unit_id(unit), write).is_ok()
+                self.pcu
+                    .replace(&mut current, unit_id(unit), |_| write())
+                    .is_ok()
             }
             Op::BeforeUser => {
                 drop(self.pcu.before_user(self.raise(), &mut current));

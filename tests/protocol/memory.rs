@@ -262,7 +262,7 @@ fn what_replace_writes_is_the_state_wherever_the_old_one_was() {
             Ok::<(), NoAnswer>(())
         };
         let mut stopped = world.stopped(0);
-        world.pcu.replace(&mut stopped, FPU, during).unwrap();
+        world.pcu.replace(&mut stopped, FPU, |_| during()).unwrap();
         world.switch(0, Some(0));
         assert_eq!(write(&world, 0, 8), 70, "live on {live_on}");
     }
@@ -320,7 +320,7 @@ fn a_kernel_thread_that_is_given_a_state_does_not_go_on_over_anothers() {
         Ok::<(), NoAnswer>(())
     };
     let mut thread = world.current(0);
-    world.pcu.replace(&mut thread, FPU, image).unwrap();
+    world.pcu.replace(&mut thread, FPU, |_| image()).unwrap();
     assert_eq!(write(&world, 0, 71), 70);
     world.switch(0, Some(0));
     assert_eq!(write(&world, 0, 8), 7);
