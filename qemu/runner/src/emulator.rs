@@ -120,9 +120,10 @@ impl Kind {
     /// Returns the kernel's command line on such a machine.
     pub(crate) fn command_line(self, machine: &Machine<'_>) -> String {
         let line = format!(
-            "cpus={} emulator={} {}",
+            "cpus={} emulator={} cpu={} {}",
             machine.cpus,
             self.word(),
+            machine.model,
             machine.append
         );
         line.trim_end().to_owned()

@@ -148,7 +148,7 @@ impl<M: Machine> Fpu<M> {
         if features.xcr0() != 0 {
             // SAFETY: OSXSAVE is set, and CPUID shows each of these components. Nothing that a loader left stays.
             unsafe { M::xsetbv0(features.xcr0()) };
-            result = result.and(features.check_area_bytes::<M>());
+            result = result.and(features.check_area_bytes(M::cpuid));
         }
         // SAFETY: the gate is open, and nobody's state is in the registers yet.
         unsafe { load_initial::<M>() };
