@@ -6,6 +6,7 @@
 //! 2. [`pcu`]: the protocol, machine-independent.
 //! 3. [`percpu`]: per-CPU data, and the header by which they are read from outside.
 //! 4. [`x86_64`]: the reference machine and its FPU unit.
+//! 5. [`proofs`]: what is proved, by what, and what is not.
 //!
 //! # NetBSD's names
 //!
@@ -61,6 +62,8 @@
 
 pub mod kernel;
 pub mod pcu;
+#[doc = include_str!("proofs.md")]
+pub mod proofs {}
 #[cfg(all(target_pointer_width = "64", not(loom)))]
 pub mod percpu;
 mod shared;

@@ -58,6 +58,7 @@ mod state;
 mod stats;
 mod switch;
 mod unit;
+mod view;
 mod word;
 
 use core::fmt;
@@ -72,6 +73,7 @@ pub use self::section::{Section, SectionError};
 pub use self::state::{CpuPcu, LwpPcu};
 pub use self::stats::UnitStats;
 pub use self::unit::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId, UnitOps};
+pub use self::view::{CpuView, Location, LwpView, Registers, Residue};
 pub use self::word::Validity;
 
 use crate::kernel::Kernel;

@@ -102,6 +102,10 @@ impl Word {
         }
     }
 
+    pub(super) const fn serial(self) -> Serial {
+        Serial(self.0 >> SERIAL_SHIFT)
+    }
+
     /// The CPU that the word names, live or clean.
     pub(super) fn cpu(self) -> Option<CpuId> {
         let field = (self.0 >> CPU_SHIFT) & CPU_MASK;

@@ -12,6 +12,7 @@ mod area;
 mod detect;
 mod errata;
 mod image;
+mod layout;
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -20,7 +21,7 @@ use x86_64::registers::control::{Cr0Flags, Cr4Flags};
 use x86_64::registers::model_specific::EferFlags;
 
 pub use self::area::{AREA_ALIGN, Area, AreaError, FpuArea, Refused};
-pub use self::detect::{Detected, Format, FpuFeatures, InitError, SaveInstruction};
+pub use self::detect::{Detected, Format, FpuFeatures, InitError, Limits, SaveInstruction, TooLate};
 
 pub(super) use self::detect::{TILE_DATA, TILES};
 pub(super) use self::image::{COMPACTED, LEGACY_AND_HEADER, XCOMP_BV};
@@ -148,7 +149,12 @@ impl<M: Machine> Fpu<M> {
         if features.xcr0() != 0 {
             // SAFETY: OSXSAVE is set, and CPUID shows each of these components. Nothing that a loader left stays.
             unsafe { M::xsetbv0(features.xcr0()) };
-            result = result.and(features.check_area_bytes(M::cpuid));
+            result = result.and(features.check_area_bytes::<M>());
+            if features.save_instruction().format() == Format::Compacted && result.is_ok() {
+                // SAFETY: `XCR0` is set, the gate open, and nobody's state in the registers yet.
+                let is_right = unsafe { layout::is_as_cpuid_says::<M>(features) };
+                result = if is_right { Ok(()) } else { Err(InitError::Layout) };
+            }
         }
         // SAFETY: the gate is open, and nobody's state is in the registers yet.
         unsafe { load_initial::<M>() };
