@@ -112,7 +112,11 @@ mod kernel {
 
     fn judge(case: &mut Case, finds_it: bool) {
         let left = LEFT.take();
-        let expected = if finds_it { left } else { Some(RegisterFile::INITIAL) };
+        let expected = if finds_it {
+            left
+        } else {
+            Some(RegisterFile::INITIAL)
+        };
         case.expect_eq("what the other domain finds", SEEN.take(), expected);
     }
 

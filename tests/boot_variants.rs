@@ -11,10 +11,7 @@
 fn main() -> std::process::ExitCode {
     use pcu9_runner::Run;
     let models = ["max", "Haswell", "Skylake-Server", "Opteron_G4", "qemu64"];
-    pcu9_runner::boot_test(
-        "boot_variants",
-        &models.map(|cpu| Run { cpu, cpus: 2 }),
-    )
+    pcu9_runner::boot_test("boot_variants", &models.map(|cpu| Run { cpu, cpus: 2 }))
 }
 
 #[cfg(target_os = "none")]
@@ -279,9 +276,15 @@ mod kernel {
                 .iter()
                 .filter(|byte| **byte == UNTOUCHED)
                 .count();
-            let leaves_out = !matches!(instruction, SaveInstruction::Fxsave | SaveInstruction::Xsave)
-                && in_use & component.bit() == 0;
-            let all = if leaves_out { place(component).len() } else { 0 };
+            let leaves_out = !matches!(
+                instruction,
+                SaveInstruction::Fxsave | SaveInstruction::Xsave
+            ) && in_use & component.bit() == 0;
+            let all = if leaves_out {
+                place(component).len()
+            } else {
+                0
+            };
             case.expect_eq(
                 "bytes not written",
                 (used, component, untouched),
@@ -290,7 +293,10 @@ mod kernel {
         }
         if let Some(component) = used {
             let file: &[u8] = &image[place(component)];
-            case.expect("what was loaded is there", file.iter().any(|byte| *byte != 0));
+            case.expect(
+                "what was loaded is there",
+                file.iter().any(|byte| *byte != 0),
+            );
         }
     }
 
@@ -311,7 +317,11 @@ mod kernel {
                 let leaver = spawn("leaver", 0, new_domain(), move || {
                     component.use_alone();
                     // SAFETY: CPUID shows XGETBV with ECX = 1 where it is executed, and OSXSAVE is set.
-                    told.put(features().can_tell_use().then(|| unsafe { Native::xinuse() }));
+                    told.put(
+                        features()
+                            .can_tell_use()
+                            .then(|| unsafe { Native::xinuse() }),
+                    );
                 });
                 case.join(&[leaver]);
                 if expected.tells_use && expected.has_xgetbv1 {
@@ -329,7 +339,11 @@ mod kernel {
                 } else {
                     RegisterFile::INITIAL
                 };
-                case.expect_eq("what is left", (component, seen.take()), (component, Some(left)));
+                case.expect_eq(
+                    "what is left",
+                    (component, seen.take()),
+                    (component, Some(left)),
+                );
             }
         }
     }
@@ -380,7 +394,11 @@ mod kernel {
             let turns = Arc::clone(&turns);
             spawn("user", 0, new_domain(), move || {
                 turns.wait(number);
-                assert_eq!(RegisterFile::store(), RegisterFile::INITIAL, "its first use");
+                assert_eq!(
+                    RegisterFile::store(),
+                    RegisterFile::INITIAL,
+                    "its first use"
+                );
                 let mut own = RegisterFile::random(number);
                 own.load();
                 for round in 0..ROUNDS {

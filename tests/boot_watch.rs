@@ -74,7 +74,11 @@ mod kernel {
                 3 => {
                     glue::with_token(|token| PCU.discard(token, FPU, Validity::Invalid))
                         .expect("the holder answers");
-                    assert_eq!(RegisterFile::store(), RegisterFile::INITIAL, "after a discard");
+                    assert_eq!(
+                        RegisterFile::store(),
+                        RegisterFile::INITIAL,
+                        "after a discard"
+                    );
                     own.load();
                 }
                 4 => {

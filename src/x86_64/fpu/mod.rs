@@ -21,7 +21,9 @@ use x86_64::registers::control::{Cr0Flags, Cr4Flags};
 use x86_64::registers::model_specific::EferFlags;
 
 pub use self::area::{AREA_ALIGN, Area, AreaError, FpuArea, Refused};
-pub use self::detect::{Detected, Format, FpuFeatures, InitError, Limits, SaveInstruction, TooLate};
+pub use self::detect::{
+    Detected, Format, FpuFeatures, InitError, Limits, SaveInstruction, TooLate,
+};
 
 pub(super) use self::detect::{TILE_DATA, TILES};
 pub(super) use self::image::{COMPACTED, LEGACY_AND_HEADER, XCOMP_BV};
@@ -153,7 +155,11 @@ impl<M: Machine> Fpu<M> {
             if features.save_instruction().format() == Format::Compacted && result.is_ok() {
                 // SAFETY: `XCR0` is set, the gate open, and nobody's state in the registers yet.
                 let is_right = unsafe { layout::is_as_cpuid_says::<M>(features) };
-                result = if is_right { Ok(()) } else { Err(InitError::Layout) };
+                result = if is_right {
+                    Ok(())
+                } else {
+                    Err(InitError::Layout)
+                };
             }
         }
         // SAFETY: the gate is open, and nobody's state is in the registers yet.

@@ -30,11 +30,7 @@ const MODELS: [&str; 6] = [
 const SHORT: usize = 2;
 /// How `boot_variants` runs once more: with each other instruction that the model has, and those of the compacted format with the
 /// components that Bochs 2.7 puts where they belong.
-const LIMITS: [&str; 3] = [
-    "xsave=xsaves xcr0=3",
-    "xsave=xsavec xcr0=3",
-    "xsave=xsave",
-];
+const LIMITS: [&str; 3] = ["xsave=xsaves xcr0=3", "xsave=xsavec xcr0=3", "xsave=xsave"];
 /// How long one boot test may run: ten seconds, where nothing else does.
 const LIMIT: Duration = Duration::from_mins(5);
 /// How many of a failed test's lines are shown.

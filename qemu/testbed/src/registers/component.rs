@@ -84,7 +84,10 @@ impl Component {
                     file.zmm.zmm[3][1] = CONTENTS;
                 }
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the instruction loads 64 bits")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the instruction loads 64 bits"
+            )]
             Self::Opmask => file.zmm.k[3] = CONTENTS as u64,
             Self::UpperZmm => file.zmm.zmm[3][3] = CONTENTS,
             Self::HighZmm => file.zmm.zmm[19][0] = CONTENTS,
