@@ -7,6 +7,12 @@
 //! An image is saved by the [`SaveInstruction`] that is the best on this machine, always with the same requested-feature bitmap,
 //! in the one [`Format`] that goes with it. `PKRU` and supervisor states are not part of it: they take effect in the kernel too, so
 //! the kernel switches them itself.
+//!
+//! What may stay behind the closed gate: on AMD's and Hygon's processors the address, operand and opcode of another domain's last
+//! x87 instruction, where nothing but these is left of its x87 state. Such a state counts as initial, for XINUSE as for an image,
+//! so the cheap wipe passes over it, and under a policy that writes through there is no wipe at all. No instruction
+//! reads them there: whatever opens the gate is a restore, which loads or wipes these first, and AMD's processors are not known
+//! to run past `#NM` ([`LazyFp`](crate::x86_64::LazyFp)). `tests/fpu_mock` lets this pass behind the closed gate alone.
 
 mod area;
 mod detect;
