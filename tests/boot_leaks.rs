@@ -30,8 +30,7 @@ mod kernel {
 
     use pcu9::pcu::{Policy, Validity};
     use pcu9_testbed::glue::{FPU, PCU, exec, fork, with_token};
-    use pcu9_testbed::registers::{Pattern, YmmPattern};
-    use pcu9_testbed::report::has_avx;
+    use pcu9_testbed::registers::RegisterFile;
     use pcu9_testbed::sched::{join, yield_now};
     use pcu9_testbed::testing::{
         Case, Counts, Slot, move_to, new_domain, past_the_gate, policy, prepare, spawn,
@@ -53,31 +52,21 @@ mod kernel {
             after_a_change_of_the_rule,
     }
 
-    /// The whole register file.
-    type Registers = (Pattern, Option<YmmPattern>);
-
-    fn read() -> Registers {
-        (Pattern::store(), has_avx().then(YmmPattern::store))
-    }
-
-    fn initial() -> Registers {
-        (Pattern::INITIAL, has_avx().then(YmmPattern::zeros))
-    }
-
     /// Fills all registers, and says with what.
-    fn compute() -> Registers {
-        Pattern::random(1).load();
-        if has_avx() {
-            YmmPattern::random(1).load();
-        }
-        let registers = read();
-        assert_ne!(registers, initial());
+    fn compute() -> RegisterFile {
+        let registers = RegisterFile::random(1);
+        registers.load();
+        assert_eq!(read(), registers);
         registers
     }
 
+    fn read() -> RegisterFile {
+        RegisterFile::store()
+    }
+
     /// What the leaver computed, and what the looker saw.
-    static LEFT: Slot<Registers> = Slot::new();
-    static SEEN: Slot<Registers> = Slot::new();
+    static LEFT: Slot<RegisterFile> = Slot::new();
+    static SEEN: Slot<RegisterFile> = Slot::new();
     static LOOKED: AtomicBool = AtomicBool::new(false);
 
     fn look() {
@@ -123,7 +112,11 @@ mod kernel {
 
     fn judge(case: &mut Case, finds_it: bool) {
         let left = LEFT.take();
-        let expected = if finds_it { left } else { Some(initial()) };
+        let expected = if finds_it {
+            left
+        } else {
+            Some(RegisterFile::INITIAL)
+        };
         case.expect_eq("what the other domain finds", SEEN.take(), expected);
     }
 
@@ -283,7 +276,7 @@ mod kernel {
             case.domain_aware();
             let looker = spawn_plain("thread", cpu, look);
             case.join(&[looker]);
-            case.expect_eq("after the change", SEEN.take(), Some(initial()));
+            case.expect_eq("after the change", SEEN.take(), Some(RegisterFile::INITIAL));
         }
     }
 }

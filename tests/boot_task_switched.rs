@@ -50,10 +50,13 @@ mod kernel {
             lwps_find_the_gate_as_it_must_be,
     }
 
+    /// An area as long as any: AVX-512 in the standard format, at Intel's offsets.
+    const AREA_WORDS: usize = 2688 / 8;
+
     /// An LWP of the small kernel: nothing runs it, the schedule says who is current.
     #[repr(C, align(64))]
     struct Lwp {
-        area: [AtomicU64; 128],
+        area: [AtomicU64; AREA_WORDS],
         domain: u64,
         pcu: LwpPcu<1>,
     }
@@ -61,17 +64,16 @@ mod kernel {
     impl Lwp {
         const fn new(domain: u64) -> Self {
             Self {
-                area: [const { AtomicU64::new(0) }; 128],
+                area: [const { AtomicU64::new(0) }; AREA_WORDS],
                 domain,
                 pcu: LwpPcu::new(),
             }
         }
     }
 
-    // SAFETY: the area is at the LWP's start, aligned, long enough (checked here), and `Mini::new` prepares it.
+    // SAFETY: the area is at the LWP's start, aligned, long enough (checked in `run`), and `Mini::new` prepares it.
     unsafe impl FpuArea for Lwp {
         unsafe fn area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused> {
-            assert!(fpu::features().area_bytes() <= size_of::<[AtomicU64; 128]>());
             Ok(lwp.cast())
         }
     }
@@ -306,6 +308,10 @@ mod kernel {
         move_to(0);
         let _off = InterruptsOff::new();
         let mini = Mini::new(policy, rule);
+        assert!(
+            fpu::features().area_bytes() <= 8 * AREA_WORDS,
+            "areas are too short"
+        );
         for lwp in &mini.lwps {
             // SAFETY: an area of that length, of an LWP that has not run.
             unsafe { fpu::prepare(NonNull::from(lwp).cast()) };

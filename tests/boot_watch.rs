@@ -31,7 +31,7 @@ mod kernel {
     use pcu9::pcu::{Policy, Validity};
     use pcu9_testbed::cpu::n_cpus;
     use pcu9_testbed::glue::{self, FPU, PCU};
-    use pcu9_testbed::registers::Pattern;
+    use pcu9_testbed::registers::RegisterFile;
     use pcu9_testbed::testing::{Case, move_to, new_domain, prepare, spawn, spawn_plain, start};
     use pcu9_testbed::{sched, watch};
 
@@ -45,7 +45,7 @@ mod kernel {
 
     /// One LWP's life: it computes, forks, starts over, forgets, migrates, and finds its own registers every time.
     fn live(life: u64) {
-        let own = Pattern::random(life + 1);
+        let own = RegisterFile::random(life + 1);
         own.load();
         for round in 0..ROUNDS {
             let step = life.wrapping_mul(31).wrapping_add(round * 7);
@@ -55,26 +55,30 @@ mod kernel {
                     // What the child starts with, it sees before anything else.
                     let child = prepare("child", sched_cpu(step), new_domain(), move || {
                         assert_eq!(
-                            Pattern::store(),
-                            Pattern::random(life + 1),
+                            RegisterFile::store(),
+                            RegisterFile::random(life + 1),
                             "the parent's registers"
                         );
-                        Pattern::random(step).load();
+                        RegisterFile::random(step).load();
                         sched::yield_now();
-                        assert_eq!(Pattern::store(), Pattern::random(step));
+                        assert_eq!(RegisterFile::store(), RegisterFile::random(step));
                     });
                     glue::fork(&child).expect("the holder answers");
                     start(&child);
                 }
                 2 => {
                     glue::exec(new_domain()).expect("the holder answers");
-                    assert_eq!(Pattern::store(), Pattern::INITIAL, "after exec");
+                    assert_eq!(RegisterFile::store(), RegisterFile::INITIAL, "after exec");
                     own.load();
                 }
                 3 => {
                     glue::with_token(|token| PCU.discard(token, FPU, Validity::Invalid))
                         .expect("the holder answers");
-                    assert_eq!(Pattern::store(), Pattern::INITIAL, "after a discard");
+                    assert_eq!(
+                        RegisterFile::store(),
+                        RegisterFile::INITIAL,
+                        "after a discard"
+                    );
                     own.load();
                 }
                 4 => {
@@ -82,7 +86,7 @@ mod kernel {
                 }
                 _ => sched::yield_now(),
             }
-            assert_eq!(Pattern::store(), own, "life {life}, round {round}");
+            assert_eq!(RegisterFile::store(), own, "life {life}, round {round}");
         }
     }
 

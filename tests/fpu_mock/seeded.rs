@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use std::ptr::NonNull;
 
 use pcu9::pcu::{LeakRule, Policy};
-use pcu9::x86_64::fpu::Detected;
+use pcu9::x86_64::fpu::{Detected, Format, FpuFeatures};
 use pcu9::x86_64::machine::{Faulted, Machine};
 use pcu9_mock::{Cpu, Fault, Mock, Model, models};
 
@@ -33,6 +33,9 @@ const XFD_STAYS: u8 = 7;
 /// `IA32_XFD` is never armed.
 const XFD_NEVER: u8 = 8;
 
+/// The upper halves of YMM are saved where Bochs 2.7 puts them: over the header.
+const MISPLACED: u8 = 9;
+
 /// The mock processor, but for one bug.
 #[derive(Debug)]
 enum Seeded<const BUG: u8> {}
@@ -50,6 +53,17 @@ fn is_initial_image(area: NonNull<u8>) -> bool {
     // SAFETY: as above.
     let xstate_bv = unsafe { header.cast::<[u8; 8]>().read() };
     xstate_bv == [0; 8]
+}
+
+/// Moves what lies behind the header to 416, and puts the header back, which a processor writes last.
+fn misplace(area: NonNull<u8>) {
+    // SAFETY: an image in the compacted format has 256 bytes behind its header.
+    let mut image = unsafe { area.cast::<[u8; 832]>().read() };
+    let header: [u8; 16] = std::array::from_fn(|at| image[512 + at]);
+    image.copy_within(576.., 416);
+    image[512..528].copy_from_slice(&header);
+    // SAFETY: as above.
+    unsafe { area.cast().write(image) };
 }
 
 // SAFETY: only as good as the tests want it.
@@ -154,11 +168,17 @@ unsafe impl<const BUG: u8> Machine for Seeded<BUG> {
     unsafe fn xsavec(area: NonNull<u8>, mask: u64) {
         // SAFETY: the caller's promises.
         unsafe { Mock::xsavec(area, mask) };
+        if BUG == MISPLACED {
+            misplace(area);
+        }
     }
 
     unsafe fn xsaves(area: NonNull<u8>, mask: u64) {
         // SAFETY: the caller's promises.
         unsafe { Mock::xsaves(area, mask) };
+        if BUG == MISPLACED {
+            misplace(area);
+        }
     }
 
     unsafe fn fxrstor(area: NonNull<u8>) -> Result<(), Faulted> {
@@ -303,4 +323,27 @@ fn a_gate_that_stays_open_is_found() {
 fn a_save_that_leaves_a_component_out_is_found() {
     let payload = found::<SAVES_LESS>(&models::SANDY_BRIDGE, Policy::Deferred);
     says(&*payload, "components 0x4");
+}
+
+/// Found on each CPU's start, before anything is saved.
+#[test]
+fn a_misplaced_component_is_found() {
+    let mut n_found = 0;
+    for model in models::ALL {
+        let run =
+            || World::<Seeded<MISPLACED>>::new(model, 1, 1, Policy::Lazy, LeakRule::DomainAware);
+        if let Err(payload) = catch_unwind(run) {
+            says(&*payload, "Layout");
+            n_found += 1;
+        }
+    }
+    let compacting = models::ALL.iter().filter(|model| compacts(model));
+    assert_eq!(n_found, compacting.count());
+    assert!(n_found > 0);
+}
+
+/// Does the unit save in the compacted format on `model`?
+fn compacts(model: &'static Model) -> bool {
+    World::<Mock>::new(model, 1, 1, Policy::Lazy, LeakRule::DomainAware);
+    FpuFeatures::of::<Mock>().save_instruction().format() == Format::Compacted
 }

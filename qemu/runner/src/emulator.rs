@@ -121,10 +121,16 @@ impl Kind {
 
     /// Returns the kernel's command line on such a machine.
     pub(crate) fn command_line(self, machine: &Machine<'_>) -> String {
+        // Bochs 2.7 lays out compacted images wrongly: `InitError::Layout` of pcu9. What is appended wins.
+        let limit = match self {
+            Self::Qemu => "",
+            Self::Bochs => "xsave=xsaveopt ",
+        };
         let line = format!(
-            "cpus={} emulator={} {}",
+            "cpus={} emulator={} cpu={} {limit}{}",
             machine.cpus,
             self.word(),
+            machine.model,
             machine.append
         );
         line.trim_end().to_owned()

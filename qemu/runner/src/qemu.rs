@@ -151,7 +151,7 @@ mod tests {
         let (outcome, lines) = run("for a; do echo \"$a\"; done; exit 33", 20_000);
         assert!(outcome.is_success());
         assert!(
-            lines.contains(&"cpus=2 emulator=qemu leak=domain".to_owned()),
+            lines.contains(&"cpus=2 emulator=qemu cpu=max leak=domain".to_owned()),
             "{lines:?}"
         );
         assert!(lines.windows(2).any(|pair| pair == ["-smp", "2"]));

@@ -11,7 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
-use pcu9::x86_64::fpu::{self, Area, FpuArea, Refused};
+use pcu9::x86_64::fpu::{self, Area, FpuArea, FpuFeatures, Limits, Refused, SaveInstruction};
+use pcu9::x86_64::machine::Native;
 use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 
@@ -189,12 +190,34 @@ fn current() -> CurrentLwp {
     unsafe { Current::new(&KERNEL, lwp) }
 }
 
+/// What `xsave=INSTRUCTION` and `xcr0=MASK` on the command line leave of the FPU.
+fn limits() -> Limits {
+    let mut limits = Limits::NONE;
+    if let Some(name) = crate::option("xsave") {
+        limits.save_instruction = match name {
+            "fxsave" => SaveInstruction::Fxsave,
+            "xsave" => SaveInstruction::Xsave,
+            "xsaveopt" => SaveInstruction::Xsaveopt,
+            "xsavec" => SaveInstruction::Xsavec,
+            "xsaves" => SaveInstruction::Xsaves,
+            _ => panic!("xsave={name} on the command line: not an instruction that saves"),
+        };
+    }
+    if let Some(mask) = crate::option_number("xcr0") {
+        limits.components = mask;
+    }
+    limits
+}
+
 /// Starts a CPU's FPU.
 ///
 /// # Panics
 ///
 /// When the CPU's FPU is unlike the first one's.
 pub(crate) fn init_cpu() {
+    if let Err(error) = FpuFeatures::limit::<Native>(limits()) {
+        panic!("{error}");
+    }
     // SAFETY: ring 0, interrupts off, and the kernel is soft-float.
     if let Err(error) = unsafe { fpu::init_cpu() } {
         panic!("{error}");

@@ -6,9 +6,17 @@
 //!
 //! Layout of the image that FXSAVE writes: Intel SDM, volume 1, "Legacy Region of an XSAVE Area".
 
+mod component;
+mod file;
+mod zmm;
+
 use core::arch::naked_asm;
 use core::fmt;
 use core::mem::offset_of;
+
+pub use self::component::Component;
+pub use self::file::RegisterFile;
+pub use self::zmm::ZmmPattern;
 
 /// The contents of the x87 stack, its control word, MXCSR, and XMM0 to XMM15.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,11 @@ pub fn has_avx() -> bool {
     fpu::features().xcr0() & 1 << 2 != 0
 }
 
+/// Whether user programs may use AVX-512.
+pub fn has_avx512() -> bool {
+    fpu::features().xcr0() & 0b111 << 5 != 0
+}
+
 /// Prints `@boot`: what the machine is.
 pub(crate) fn boot() {
     let leaf = __cpuid(0);

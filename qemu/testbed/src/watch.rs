@@ -7,11 +7,14 @@
 //! The copies are taken here, at every switch-out, and not asked of `pcu9`: a wrong claim of the crate shows.
 
 use core::arch::naked_asm;
+use core::arch::x86_64::__cpuid_count;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pcu9::pcu::{Gate, LoadFlags, PcuOps, StateError, UnitId};
 use pcu9::x86_64::fpu::{self, Fpu};
+use spin::Once;
 
 use crate::cpu::{self, MAX_CPUS};
 use crate::line;
@@ -104,15 +107,41 @@ pub(crate) fn starts_over(lwp: &Lwp) {
     *lwp.fpu.seen.lock() = Registers::INITIAL;
 }
 
-/// The register file: FXSAVE's image, and the upper halves of YMM behind a header.
+/// The register file, as XSAVE has it in the standard format: FXSAVE's image, and behind a header the upper halves of YMM, the
+/// opmasks, the upper halves of ZMM and ZMM16 to 31 where this machine has its place for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub(crate) struct Registers([u8; 832]);
+pub(crate) struct Registers([u8; BYTES]);
+
+/// As far as AVX-512 reaches on Intel's processors, which leave a hole; AMD's leave none.
+const BYTES: usize = 2688;
+/// The components behind the header, if `XCR0` has them: AVX, and the three of AVX-512.
+const EXTENDED: [u8; 4] = [2, 5, 6, 7];
+
+/// Where the components of [`EXTENDED`] that this machine enables lie, by their numbers. Intel SDM, volume 2A, "CPUID", leaf 0DH.
+fn extended() -> impl Iterator<Item = (u8, Range<usize>)> {
+    static PLACES: Once<[Range<usize>; EXTENDED.len()]> = Once::new();
+    let places = PLACES.call_once(|| {
+        EXTENDED.map(|component| {
+            if fpu::features().xcr0() & 1 << component == 0 {
+                return 0..0;
+            }
+            let leaf = __cpuid_count(0xd, component.into());
+            let place = leaf.ebx as usize..leaf.ebx as usize + leaf.eax as usize;
+            assert!(
+                place.start >= 576 && place.end <= BYTES && !place.is_empty(),
+                "component {component} at {place:?}"
+            );
+            place
+        })
+    });
+    EXTENDED.into_iter().zip(places.iter().cloned())
+}
 
 impl Registers {
     /// Intel SDM, volume 1, "Legacy Region of an XSAVE Area": control word 0x037f, MXCSR 0x1f80, all else 0.
     pub(crate) const INITIAL: Self = {
-        let mut bytes = [0; 832];
+        let mut bytes = [0; BYTES];
         (bytes[0], bytes[1]) = (0x7f, 0x03);
         (bytes[24], bytes[25]) = (0x80, 0x1f);
         Self(bytes)
@@ -120,7 +149,7 @@ impl Registers {
 
     /// Reads this CPU's registers through the gate, which stays as it is. Interrupts are off.
     fn read() -> Self {
-        let mut image = Self([0; 832]);
+        let mut image = Self([0; BYTES]);
         // SAFETY: the image is large and aligned enough for these components; interrupts are off.
         unsafe { read_registers(&mut image, fpu::features().xcr0()) };
         image.normal()
@@ -129,17 +158,19 @@ impl Registers {
     /// The contents alone: components that the processor calls initial are made so, what is not state is cleared.
     fn normal(mut self) -> Self {
         if fpu::features().xcr0() != 0 {
-            let absent = |component: u8| self.0[512] & 1 << component == 0;
-            let [x87, sse, avx] = [0, 1, 2].map(absent);
-            if x87 {
+            let in_use = self.0[512];
+            let is_absent = |component: u8| in_use & 1 << component == 0;
+            if is_absent(0) {
                 self.0[..24].copy_from_slice(&Self::INITIAL.0[..24]);
                 self.0[32..160].fill(0);
             }
-            if sse {
+            if is_absent(1) {
                 self.0[160..416].fill(0);
             }
-            if avx {
-                self.0[576..].fill(0);
+            for (component, place) in extended() {
+                if is_absent(component) {
+                    self.0[place].fill(0);
+                }
             }
         }
         // Last instruction and operand (kept by AMD's processors only after an error), MXCSR_MASK, unused, header.

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::CpuidResult;
 use core::fmt;
+use core::ops::Range;
 
 use spin::Once;
 
@@ -98,6 +99,51 @@ impl fmt::Display for SaveInstruction {
     }
 }
 
+/// What the kernel lets the unit use of what the processor shows, as Linux's options `noxsave`, `noxsaveopt`, `noxsaves` and
+/// `clearcpuid` do: for processors and emulators that show what does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// No later instruction than this one is used to save.
+    pub save_instruction: SaveInstruction,
+    /// Components that may be enabled in `XCR0`; x87 and SSE always are.
+    pub components: u64,
+}
+
+impl Limits {
+    /// Everything that works here is used.
+    pub const NONE: Self = Self {
+        save_instruction: SaveInstruction::Xsaves,
+        components: u64::MAX,
+    };
+}
+
+/// The features were asked for before they were limited, and areas may have been made by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLate;
+
+impl fmt::Display for TooLate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the fpu is limited after its features were asked for: do it first")
+    }
+}
+
+impl core::error::Error for TooLate {}
+
+/// A component behind the header, and where it lies in an image of each format.
+#[derive(Clone, Debug)]
+pub(super) struct Component {
+    pub(super) number: u32,
+    pub(super) standard: Range<usize>,
+    pub(super) compacted: Range<usize>,
+}
+
+impl Component {
+    /// A byte of its own, to fill it with.
+    pub(super) const fn filling(&self) -> u8 {
+        0xa0 | self.number.to_le_bytes()[0]
+    }
+}
+
 /// What the machine's FPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
@@ -105,6 +151,7 @@ impl fmt::Display for SaveInstruction {
     reason = "each is a bit of CPUID's, and none goes with another"
 )]
 pub struct FpuFeatures {
+    limits: Limits,
     save_instruction: SaveInstruction,
     xcr0: u64,
     /// The size of an area in either format; 0 without XSAVE.
@@ -134,6 +181,9 @@ pub enum InitError {
         /// What CPUID says for the `XCR0` in force.
         reported: usize,
     },
+    /// XSAVEC or XSAVES puts components elsewhere in an image than CPUID says. Bochs 2.7 does; the remedy is
+    /// [`FpuFeatures::limit`] to [`SaveInstruction::Xsaveopt`].
+    Layout,
     /// The processor has not what the unit stands for.
     Missing,
 }
@@ -149,6 +199,9 @@ impl fmt::Display for InitError {
             } => write!(
                 f,
                 "an XSAVE area takes {computed} bytes by its components, {reported} by XCR0 ({format:?} format)"
+            ),
+            Self::Layout => f.write_str(
+                "this cpu's compacted images are not laid out as cpuid says: limit the unit to xsaveopt",
             ),
             Self::Missing => f.write_str("this cpu does not have the unit"),
         }
@@ -181,6 +234,21 @@ impl FpuFeatures {
         M::detected()
             .features
             .call_once(|| Self::from_cpuid(M::cpuid))
+    }
+
+    /// Keeps the unit from using all that the machine `M` shows. Before anything else asks for the features: an area is made
+    /// by them.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLate`]; nothing is limited then.
+    pub fn limit<M: Machine>(limits: Limits) -> Result<(), TooLate> {
+        let limited = Self::within(limits, M::cpuid);
+        if *M::detected().features.call_once(|| limited) == limited {
+            Ok(())
+        } else {
+            Err(TooLate)
+        }
     }
 
     /// How the registers are saved.
@@ -260,6 +328,11 @@ impl FpuFeatures {
 
     /// Reads the features off a CPUID, the processor's or a recorded one.
     pub(super) fn from_cpuid(cpuid: impl Fn(u32, u32) -> CpuidResult + Copy) -> Self {
+        Self::within(Limits::NONE, cpuid)
+    }
+
+    /// As [`from_cpuid`](Self::from_cpuid), as far as the kernel lets it.
+    pub(super) fn within(limits: Limits, cpuid: impl Fn(u32, u32) -> CpuidResult + Copy) -> Self {
         let cpu = CpuModel::from_cpuid(cpuid);
         let basic = cpuid(1, 0);
         let max_leaf = cpuid(0, 0).eax;
@@ -267,6 +340,7 @@ impl FpuFeatures {
         let restores_pointers = cpuid(0x8000_0000, 0).eax >= 0x8000_0008
             && cpuid(0x8000_0008, 0).ebx & EBX_RSTR_FP_ERR_PTRS != 0;
         let mut features = Self {
+            limits,
             save_instruction: SaveInstruction::Fxsave,
             xcr0: 0,
             standard_bytes: 0,
@@ -278,11 +352,12 @@ impl FpuFeatures {
             has_xfd: false,
             forgets_x87_pointers: is_amd && !restores_pointers,
         };
-        if basic.ecx & ECX_XSAVE == 0 || max_leaf < 0xd {
+        let may_xsave = limits.save_instruction != SaveInstruction::Fxsave;
+        if basic.ecx & ECX_XSAVE == 0 || max_leaf < 0xd || !may_xsave {
             return features;
         }
         // Leaf 0DH alone is not believed: emulators enumerate components there that the feature leaves deny.
-        let supported = u64::from(cpuid(0xd, 0).eax);
+        let supported = u64::from(cpuid(0xd, 0).eax) & (limits.components | X87 | SSE);
         let extended = cpuid(7, 0);
         features.xcr0 = supported & (X87 | SSE);
         if basic.ecx & ECX_AVX != 0 && supported & AVX != 0 {
@@ -300,7 +375,8 @@ impl FpuFeatures {
             (has(EAX_XSAVEC | EAX_XSAVES), SaveInstruction::Xsaves),
         ];
         for (is_shown, instruction) in shown {
-            if is_shown && !errata::forbid(&cpu, instruction) {
+            let is_let = instruction <= limits.save_instruction;
+            if is_shown && is_let && !errata::forbid(&cpu, instruction) {
                 features.save_instruction = instruction;
             }
         }
@@ -325,20 +401,39 @@ impl FpuFeatures {
 
     /// Has this CPU what the first one had?
     pub(super) fn check_this_cpu<M: Machine>(&self) -> Result<(), InitError> {
-        if Self::from_cpuid(M::cpuid) == *self {
+        if Self::within(self.limits, M::cpuid) == *self {
             Ok(())
         } else {
             Err(InitError::Differs)
         }
     }
 
+    /// The components behind the header, in both formats.
+    pub(super) fn extended<M: Machine>(&self) -> impl Iterator<Item = Component> {
+        let mask = self.xcr0;
+        extended(mask).map(move |number| {
+            let leaf = M::cpuid(0xd, number);
+            let standard = leaf.ebx as usize;
+            // The end of those up to this one, and back by its length.
+            let end = compacted_bytes(M::cpuid, mask & (u64::MAX >> (63 - number)));
+            Component {
+                number,
+                standard: standard..standard + leaf.eax as usize,
+                compacted: end - leaf.eax as usize..end,
+            }
+        })
+    }
+
     /// Does CPUID report the same sizes for the `XCR0` in force, which is this one, and an `IA32_XSS` of 0?
     ///
     /// (0DH,1).EBX is asked only where the compacted format is used: QEMU's emulator has no XSAVEC, and a fixed number there.
+    /// It may be 0 even so: Xen before 4.17 says nothing where it shows no XSAVES (its change "x86/CPUID: surface suitable
+    /// value in EBX of XSTATE subleaf 1"), Bochs 2.7 where no more than x87 and SSE is enabled. `layout` looks then, too.
     pub(super) fn check_area_bytes<M: Machine>(&self) -> Result<(), InitError> {
         let check = |format, subleaf, computed| {
             let reported = M::cpuid(0xd, subleaf).ebx as usize;
-            if reported == computed {
+            let is_stated = format == Format::Standard || reported != 0;
+            if reported == computed || !is_stated {
                 Ok(())
             } else {
                 Err(InitError::AreaBytes {

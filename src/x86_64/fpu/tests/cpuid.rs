@@ -2,7 +2,8 @@
 
 use core::arch::x86_64::CpuidResult;
 
-use super::super::{Format, FpuFeatures, SaveInstruction};
+use super::super::{Format, FpuFeatures, Limits, SaveInstruction, TooLate};
+use crate::x86_64::machine::Native;
 
 type Table = [(u32, u32, [u32; 4])];
 
@@ -56,7 +57,11 @@ const AMD_AVX512: &Table = &[
 
 /// What `table` comes to, with the registers of one leaf changed by `change`.
 fn with(table: &Table, leaf: u32, subleaf: u32, change: [u32; 4]) -> FpuFeatures {
-    FpuFeatures::from_cpuid(|asked_leaf, asked_subleaf| {
+    within(Limits::NONE, table, leaf, subleaf, change)
+}
+
+fn within(limits: Limits, table: &Table, leaf: u32, subleaf: u32, change: [u32; 4]) -> FpuFeatures {
+    FpuFeatures::within(limits, |asked_leaf, asked_subleaf| {
         let mut values = table
             .iter()
             .find(|&&(leaf, subleaf, _)| (leaf, subleaf) == (asked_leaf, asked_subleaf))
@@ -176,4 +181,45 @@ fn x87_pointers_are_wiped_on_amd_unless_cpuid_says_that_they_are_restored() {
     let no_leaf = with(AMD_AVX512, 0x8000_0000, 0, [0x28 ^ 0x07, 0, 0, 0]);
     assert!(no_leaf.forgets_x87_pointers());
     assert!(!of(SAPPHIRE_RAPIDS).forgets_x87_pointers());
+}
+
+#[test]
+fn limits_leave_no_later_instruction_and_no_other_component() {
+    for (save_instruction, components, xcr0, bytes) in [
+        (
+            SaveInstruction::Xsaves,
+            u64::MAX,
+            0xe7,
+            576 + 256 + 64 + 512 + 1024,
+        ),
+        (SaveInstruction::Xsavec, 0b111, 0b111, 832),
+        (SaveInstruction::Xsaveopt, u64::MAX, 0xe7, 2688),
+        (SaveInstruction::Xsave, 0, 0b11, 576),
+        // AVX-512 needs AVX, and all of its three components.
+        (SaveInstruction::Xsave, !0b100, 0b11, 576),
+        (SaveInstruction::Xsave, !(1 << 6), 0b111, 832),
+        (SaveInstruction::Fxsave, u64::MAX, 0, 512),
+    ] {
+        let limits = Limits {
+            save_instruction,
+            components,
+        };
+        let features = within(limits, SAPPHIRE_RAPIDS, u32::MAX, 0, [0; 4]);
+        assert_eq!(features.save_instruction(), save_instruction);
+        assert_eq!((features.xcr0(), features.area_bytes()), (xcr0, bytes));
+    }
+    // What the processor has not is not used, whatever is let.
+    assert_eq!(of(MILAN), within(Limits::NONE, MILAN, u32::MAX, 0, [0; 4]));
+}
+
+#[test]
+fn a_limit_comes_before_the_first_question() {
+    let features = FpuFeatures::of::<Native>();
+    assert_eq!(FpuFeatures::limit::<Native>(Limits::NONE), Ok(()));
+    let limits = Limits {
+        save_instruction: SaveInstruction::Fxsave,
+        components: 0,
+    };
+    assert_eq!(FpuFeatures::limit::<Native>(limits), Err(TooLate));
+    assert_eq!(FpuFeatures::of::<Native>(), features);
 }
