@@ -409,9 +409,9 @@ impl FpuFeatures {
     }
 
     /// The components behind the header, in both formats.
-    pub(super) fn extended<M: Machine>(&self) -> impl Iterator<Item = Component> {
+    pub(super) fn placed<M: Machine>(&self) -> impl Iterator<Item = Component> {
         let mask = self.xcr0;
-        extended(mask).map(move |number| {
+        numbers(mask).map(move |number| {
             let leaf = M::cpuid(0xd, number);
             let standard = leaf.ebx as usize;
             // The end of those up to this one, and back by its length.

@@ -38,7 +38,7 @@ pub(super) unsafe fn is_as_cpuid_says<M: Machine>(features: &FpuFeatures) -> boo
         _ => unsafe { M::xsavec(area, features.xcr0()) },
     }
     let image = &scratch.0;
-    let are_in_place = features.extended::<M>().all(|component| {
+    let are_in_place = features.placed::<M>().all(|component| {
         let place = component.compacted.clone();
         image
             .get(place)
@@ -56,7 +56,7 @@ fn filled<M: Machine>(features: &FpuFeatures) -> Option<Scratch> {
     let mut image = Scratch([0; SCRATCH_BYTES]);
     image.0[24..28].copy_from_slice(&MXCSR_INITIAL.to_le_bytes());
     let mut xstate_bv = 0;
-    for component in features.extended::<M>() {
+    for component in features.placed::<M>() {
         xstate_bv |= 1 << component.number;
         let filling = component.filling();
         image.0.get_mut(component.standard)?.fill(filling);

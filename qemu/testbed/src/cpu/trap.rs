@@ -266,7 +266,9 @@ fn before_user() {
 fn exception(frame: &mut Frame) {
     let address = Cr2::read_raw();
     match frame.vector {
-        VECTOR_DEVICE_NOT_AVAILABLE if !frame.is_user() && missing_clts::is_behind(frame.rip) => {
+        VECTOR_DEVICE_NOT_AVAILABLE
+            if !frame.is_user() && missing_clts::is_behind(frame.rflags) =>
+        {
             return;
         }
         VECTOR_DEVICE_NOT_AVAILABLE => {

@@ -36,11 +36,12 @@ pub(crate) fn open_late() {
     }
 }
 
-/// `#NM` at `rip`, in kernel mode: whether it is what the bug leads to. It is counted then, and the instruction can be repeated.
-pub(crate) fn is_behind(rip: u64) -> bool {
-    let is_it = IS_SEEDED.load(Ordering::Relaxed)
-        && is_task_switched()
-        && crate::glue::fixup(rip).is_some();
+/// `#NM` in kernel mode, with these flags: whether it is what the bug leads to, at the restore or, on AMD's processors, at the
+/// wipe of x87 pointers before it. Both are at `IPL_PCU`, an LWP's use is not. It is counted then, and the instruction can be repeated.
+pub(crate) fn is_behind(rflags: u64) -> bool {
+    /// Interrupts are on.
+    const IF: u64 = 1 << 9;
+    let is_it = IS_SEEDED.load(Ordering::Relaxed) && is_task_switched() && rflags & IF == 0;
     if is_it {
         N_FAULTS.fetch_add(1, Ordering::Relaxed);
         clear_task_switched();
