@@ -17,7 +17,8 @@ struct Checklist {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
-    row: String,
+    #[serde(rename = "row")]
+    name: String,
     about: String,
     #[serde(default)]
     tests: Vec<String>,
@@ -86,18 +87,18 @@ fn every_row_is_there_once() {
     let expected = ROWS
         .iter()
         .flat_map(|&(letter, n)| (1..=n).map(move |number| format!("{letter}{number}")));
-    let seen: Vec<_> = checklist().into_iter().map(|row| row.row).collect();
+    let seen: Vec<_> = checklist().into_iter().map(|row| row.name).collect();
     assert_eq!(seen, expected.collect::<Vec<_>>());
 }
 
 #[test]
 fn every_row_has_an_answer() {
     for row in checklist() {
-        assert!(!row.about.is_empty(), "{}: about what?", row.row);
+        assert!(!row.about.is_empty(), "{}: about what?", row.name);
         assert!(
             !row.tests.is_empty() || row.open.is_some() || row.why.is_some(),
             "{}: no test, no open work, no reason",
-            row.row
+            row.name
         );
     }
 }
@@ -116,7 +117,7 @@ fn every_named_test_is_run_where_the_row_says() {
             .collect();
         let said: BTreeSet<_> = row.on.iter().map(String::as_str).collect();
         if places != said {
-            wrong.push(format!("{}: runs on {places:?}, not on {said:?}", row.row));
+            wrong.push(format!("{}: runs on {places:?}, not on {said:?}", row.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
