@@ -12,8 +12,6 @@
 //!
 //! The costs, in cycles of a Zen 3 server, until they are calibrated: trap T, restore R, save S, TS toggle X, cross-call I.
 
-use super::state::Habits;
-
 const T: u16 = 1500;
 const R: u16 = 288;
 const S: u16 = 100;
@@ -25,6 +23,45 @@ const USE_TOP: u16 = 6 * (T + W);
 const WRITE_TOP: u16 = 2 * I;
 const FIRST_PROBE: u16 = 20 * T / W;
 const DOUBLINGS: u8 = 4;
+
+/// What `Policy::Adaptive` remembers of an LWP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Habits {
+    pub(super) uses: u16,
+    pub(super) writes: u16,
+    pub(super) probe_in: u16,
+    pub(super) doublings: u8,
+    pub(super) preload: bool,
+    pub(super) probing: bool,
+    /// The unit was used in this residency, seen by a trap.
+    pub(super) used: bool,
+}
+
+impl Habits {
+    pub(super) fn pack(self) -> u64 {
+        let flags = u8::from(self.preload)
+            | u8::from(self.probing) << 1
+            | u8::from(self.used) << 2
+            | self.doublings << 3;
+        let [u0, u1] = self.uses.to_le_bytes();
+        let [w0, w1] = self.writes.to_le_bytes();
+        let [p0, p1] = self.probe_in.to_le_bytes();
+        u64::from_le_bytes([u0, u1, w0, w1, p0, p1, flags, 0])
+    }
+
+    pub(super) fn unpack(packed: u64) -> Self {
+        let [u0, u1, w0, w1, p0, p1, flags, _] = packed.to_le_bytes();
+        Self {
+            uses: u16::from_le_bytes([u0, u1]),
+            writes: u16::from_le_bytes([w0, w1]),
+            probe_in: u16::from_le_bytes([p0, p1]),
+            doublings: flags >> 3,
+            preload: flags & 1 != 0,
+            probing: flags & 2 != 0,
+            used: flags & 4 != 0,
+        }
+    }
+}
 
 /// Where an LWP finds its state when it is switched in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use core::hint::select_unpredictable;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{self, AtomicPtr, Ordering};
 
+use super::adaptive::Habits;
 use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
@@ -242,45 +243,6 @@ pub struct LwpPcu<const N: usize> {
 static_assertions::assert_eq_size!(LwpPcu<1>, [u64; 3]);
 #[cfg(not(loom))]
 static_assertions::assert_eq_size!(LwpPcu<3>, [u64; 5]);
-
-/// What `Policy::Adaptive` remembers of an LWP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Habits {
-    pub(super) uses: u16,
-    pub(super) writes: u16,
-    pub(super) probe_in: u16,
-    pub(super) doublings: u8,
-    pub(super) preload: bool,
-    pub(super) probing: bool,
-    /// The unit was used in this residency, seen by a trap.
-    pub(super) used: bool,
-}
-
-impl Habits {
-    pub(super) fn pack(self) -> u64 {
-        let flags = u8::from(self.preload)
-            | u8::from(self.probing) << 1
-            | u8::from(self.used) << 2
-            | self.doublings << 3;
-        let [u0, u1] = self.uses.to_le_bytes();
-        let [w0, w1] = self.writes.to_le_bytes();
-        let [p0, p1] = self.probe_in.to_le_bytes();
-        u64::from_le_bytes([u0, u1, w0, w1, p0, p1, flags, 0])
-    }
-
-    pub(super) fn unpack(packed: u64) -> Self {
-        let [u0, u1, w0, w1, p0, p1, flags, _] = packed.to_le_bytes();
-        Self {
-            uses: u16::from_le_bytes([u0, u1]),
-            writes: u16::from_le_bytes([w0, w1]),
-            probe_in: u16::from_le_bytes([p0, p1]),
-            doublings: flags >> 3,
-            preload: flags & 1 != 0,
-            probing: flags & 2 != 0,
-            used: flags & 4 != 0,
-        }
-    }
-}
 
 impl<const N: usize> LwpPcu<N> {
     /// The state of an LWP that has never run.
