@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use fastrand::Rng;
+use pcu9_mock::component::{SSE, X87};
 
 use super::native::{AREA_BYTES, Area, Save, model, universe};
 
@@ -116,17 +117,34 @@ pub(crate) fn same(
     Ok(())
 }
 
-/// Is each component of the area as in one of the two?
-pub(crate) fn one_of(native: &Area, allowed: [&Area; 2], firm: u64) -> Result<(), String> {
+/// Is each component of the area as in one of the two, or, where the processor may not know that it is initial, as in `written`?
+pub(crate) fn one_of(
+    native: &Area,
+    allowed: [&Area; 2],
+    written: &Area,
+    firm: u64,
+) -> Result<(), String> {
     let components = model().components.iter();
     let extended = components
         .filter(|component| universe() & component.bit() != 0)
-        .map(|component| component.offset..component.offset + component.bytes);
-    let legacy = [0..24, 24..32, 32..160, 160..416, 416..512, 520..576];
-    for range in legacy.into_iter().chain(extended) {
+        .map(|component| {
+            let range = component.offset..component.offset + component.bytes;
+            (range, component.bit())
+        });
+    // MXCSR, software's bytes and the header are in no component that can be left out.
+    let legacy = [
+        (0..24, X87),
+        (24..32, 0),
+        (32..160, X87),
+        (160..416, SSE),
+        (416..512, 0),
+        (520..576, 0),
+    ];
+    for (range, bit) in legacy.into_iter().chain(extended) {
         let is = |area: &Area| native.0[range.clone()] == area.0[range.clone()];
-        if !allowed.into_iter().any(is) {
-            return Err(format!("bytes {range:?} are as in neither outcome"));
+        let may_be_written = !firm & bit != 0;
+        if !allowed.into_iter().any(is) && !(may_be_written && is(written)) {
+            return Err(format!("bytes {range:?} are as in no outcome"));
         }
     }
     let bits = native.long(512) & firm;
