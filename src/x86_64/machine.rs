@@ -198,8 +198,8 @@ pub unsafe trait Machine: 'static {
     /// `CR4.OSXSAVE` is set, and CPUID.(0DH,1):EAX\[2\].
     unsafe fn xinuse() -> u64;
 
-    /// Zeroes the vector registers 0 to 15 at their full length, and loads `MXCSR`. Intel SDM, volume 2C, "VZEROALL", volume
-    /// 2A, "LDMXCSR".
+    /// Zeroes the vector registers 0 to 15 at their full length, and loads `MXCSR`. Intel SDM, volume 2C,
+    /// "VZEROUPPER", volume 2B, "PXOR", "STMXCSR", volume 2A, "LDMXCSR".
     ///
     /// # Safety
     ///

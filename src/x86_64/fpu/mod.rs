@@ -282,12 +282,15 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
 /// Leaves the initial state in all registers of the unit: by zeroing the vectors if nothing else is in use, which costs a
 /// fraction of a restore, else by restoring the initial image.
 ///
-/// VZEROALL leaves the opmasks and ZMM16 to 31 alone, so AVX-512 must be out of use as x87 must; `XINUSE` says so by what is in
+/// Out of line, so that a kernel that looks for its own uses of the FPU finds this one by its name.
+///
+/// Zeroing the vectors leaves the opmasks and ZMM16 to 31 alone, so AVX-512 must be out of use as x87 must; `XINUSE` says so by what is in
 /// the registers on AMD's processors, by what was done to them on Intel's, and never of a register that is not initial.
 ///
 /// # Safety
 ///
 /// As [`restore`].
+#[inline(never)]
 unsafe fn wipe<M: Machine>() {
     let features = FpuFeatures::of::<M>();
     if features.can_tell_use() && features.xcr0() & detect::AVX != 0 {
