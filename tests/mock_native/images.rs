@@ -143,7 +143,8 @@ pub(crate) fn one_of(
     for (range, bit) in legacy.into_iter().chain(extended) {
         let is = |area: &Area| native.0[range.clone()] == area.0[range.clone()];
         let may_be_written = !firm & bit != 0;
-        if !allowed.into_iter().any(is) && !(may_be_written && is(written)) {
+        let is_right = allowed.into_iter().any(is) || may_be_written && is(written);
+        if !is_right {
             return Err(format!("bytes {range:?} are as in no outcome"));
         }
     }
