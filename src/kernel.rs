@@ -12,7 +12,8 @@
 //! | on the way to user mode, interrupts off (it only avoids traps, so it is optional where every unit's use traps) | [`Pcu::before_user`](crate::pcu::Pcu::before_user) |
 //! | the unit's trap, interrupts still off, no lock held | [`Pcu::trap`](crate::pcu::Pcu::trap) |
 //! | fork, exec, exit | [`Pcu::fork`](crate::pcu::Pcu::fork), [`Pcu::exec`](crate::pcu::Pcu::exec), [`Pcu::exit`](crate::pcu::Pcu::exit) |
-//! | a signal frame, a debugger or a core dump reads a state, or sets one | [`Pcu::inspect`](crate::pcu::Pcu::inspect), [`Pcu::replace`](crate::pcu::Pcu::replace) |
+//! | a signal frame, a debugger or a core dump reads a state, sets one, or changes a part of it | [`Pcu::inspect`](crate::pcu::Pcu::inspect), [`Pcu::replace`](crate::pcu::Pcu::replace), [`Pcu::edit`](crate::pcu::Pcu::edit) |
+//! | a CPU goes offline or is suspended, and comes back | [`Pcu::cpu_offline`](crate::pcu::Pcu::cpu_offline), [`Pcu::cpu_online`](crate::pcu::Pcu::cpu_online) |
 //! | a cross-call arrives | the function that [`Kernel::cross_call`] was given |
 
 use core::fmt;

@@ -16,7 +16,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ///
     /// # Errors
     ///
-    /// [`NoAnswer`] from a CPU that holds the parent's registers; the child is to be thrown away.
+    /// [`NoAnswer`] from a CPU that holds the parent's registers; the child has no state then, and may be thrown away.
     #[doc(alias = "lwp_create")]
     pub fn fork(
         &self,
@@ -24,8 +24,14 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         child: &mut Stopped<'_, K, N>,
     ) -> Result<(), NoAnswer> {
         self.discard_all(child)?;
-        self.units()
-            .try_for_each(|unit| self.operate(parent, unit, Command::Copy(child.lwp())))
+        let copied = self
+            .units()
+            .try_for_each(|unit| self.operate(parent, unit, Command::Copy(child.lwp())));
+        if copied.is_err() {
+            // It is live nowhere, so nobody is asked.
+            self.discard_all(child)?;
+        }
+        copied
     }
 
     /// Starts the current LWP over: no state of any unit, and nothing of its former domain in the registers.

@@ -317,6 +317,26 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         }
     }
 
+    /// Leaves nothing of anybody in a unit, and its gate closed.
+    pub(super) fn vacate(&self, unit: &UnitOps<K::Lwp>) {
+        self.evict(unit);
+        self.forget_owner(unit);
+        if self.cpu.residue(unit.id) != NO_DOMAIN {
+            self.wipe(unit);
+        }
+        self.close(unit);
+    }
+
+    /// Takes note that the registers of a unit are initial without anybody's doing: an owner has lost its state, and a section
+    /// its end.
+    pub(super) fn bereave(&self, unit: &UnitOps<K::Lwp>) {
+        if let Some(owner) = self.live_owner(unit.id) {
+            self.cpu.counters(unit.id).discards.bump();
+            self.relinquish(unit, owner, Word::nowhere(Validity::Invalid));
+        }
+        self.cpu.set_owner(unit.id, None, Tag::NONE);
+    }
+
     /// A switch inside a kernel section would let another LWP run over its registers, so this holds in release too (P7).
     pub(super) fn assert_no_section(&self) {
         assert!(

@@ -46,6 +46,7 @@
 //! kernel, which hands the LWP from CPU to CPU. `tests/loom` fails where either is weaker.
 
 mod adaptive;
+mod cpu;
 mod flush;
 #[cfg(not(loom))]
 mod layout;

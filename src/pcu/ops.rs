@@ -239,6 +239,28 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         Ok(self.discard(lwp, unit, Validity::Valid)?)
     }
 
+    /// Changes the state where it lies in memory: brings memory up to date, gives the registers up, lets `change` work on the
+    /// LWP's memory, and makes what is there the state. [`replace`](Self::replace) is for who writes all of it.
+    ///
+    /// `change` is told what memory holds: with [`Validity::Invalid`] no image at all, since the LWP's state is the initial one.
+    /// While it runs there is no state, as in [`replace`](Self::replace).
+    ///
+    /// Context: as [`replace`](Self::replace).
+    ///
+    /// # Errors
+    ///
+    /// That of `change`: then the LWP has no state. [`NoAnswer`] from the CPU that holds the registers: nothing was changed.
+    pub fn edit<E: From<NoAnswer>>(
+        &self,
+        lwp: &mut impl Held<K, N>,
+        unit: UnitId,
+        change: impl FnOnce(&mut Replacing<'_, K::Lwp>, Validity) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // A policy may bring the state in again before it is thrown away: memory equals it, since the LWP does not use it here.
+        let validity = self.inspect(lwp, unit)?;
+        self.replace(lwp, unit, |replacing| change(replacing, validity))
+    }
+
     /// Throws the state of all units away: the LWP is as if it had never used one. NetBSD: `pcu_discard_all`.
     ///
     /// Context: as [`save`](Self::save).

@@ -96,6 +96,8 @@ pub(crate) enum Op {
         unit: u8,
     },
     SaveAllOnCpu,
+    /// The CPU is offline for a while, or stops without a word.
+    Restart(Restart),
     /// The kernel itself uses a unit, for the LWP.
     Section {
         unit: u8,
@@ -158,6 +160,13 @@ pub(crate) enum Fate {
     NeverRuns,
 }
 
+/// Has a CPU that stops been told so?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart {
+    Told,
+    Untold,
+}
+
 /// What a kernel cannot rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -182,6 +191,10 @@ pub(crate) enum HeldOp {
     },
     DiscardAll,
     Replace {
+        unit: u8,
+        write: Write,
+    },
+    Edit {
         unit: u8,
         write: Write,
     },
@@ -314,6 +327,7 @@ fn op(rules: Rules) -> BoxedStrategy<Op> {
         3 => stopped,
         1 => unit().prop_map(|unit| Op::SpuriousTrap { unit }),
         1 => Just(Op::SaveAllOnCpu),
+        1 => Just(Op::Restart(Restart::Told)),
         1 => fork,
         1 => Just(Op::Exec),
         1 => memory().prop_map(|memory| Op::Exit { memory }),
@@ -332,6 +346,7 @@ fn op(rules: Rules) -> BoxedStrategy<Op> {
         1 => write_back.prop_map(Op::SetWriteBackAtIdle),
         1 => prop_oneof![Just(0), any::<u8>()].prop_map(|cpus| Op::Deafen { cpus }),
         3 => sample::select(faults).prop_map(Op::Toggle),
+        1 => Just(Op::Restart(Restart::Untold)),
     ];
     prop_oneof![4 => plain, 1 => disturbing].boxed()
 }
@@ -346,7 +361,8 @@ fn held_op(rules: Rules) -> BoxedStrategy<HeldOp> {
         unit().prop_map(|unit| HeldOp::Inspect { unit }),
         (unit(), validity).prop_map(|(unit, validity)| HeldOp::Discard { unit, validity }),
         Just(HeldOp::DiscardAll),
-        (unit(), write).prop_map(|(unit, write)| HeldOp::Replace { unit, write }),
+        (unit(), write.clone()).prop_map(|(unit, write)| HeldOp::Replace { unit, write }),
+        (unit(), write).prop_map(|(unit, write)| HeldOp::Edit { unit, write }),
         unit().prop_map(|unit| HeldOp::SaveAndWrite { unit }),
     ];
     if matches!(rules, Rules::Stay(_)) {

@@ -28,7 +28,18 @@ pub(crate) fn perform(world: &World, lwp: usize, token: &mut impl Held<World, UN
             discard(world, lwp, token, table_unit(unit), validity);
         }
         HeldOp::DiscardAll => discard_all(world, lwp, |world| world.pcu.discard_all(token)),
-        HeldOp::Replace { unit, write } => replace(world, lwp, token, table_unit(unit), write),
+        HeldOp::Replace { unit, write } => {
+            let unit = table_unit(unit);
+            rewrite(world, lwp, unit, write, |change| {
+                world.pcu.replace(token, unit, |_| change(None))
+            });
+        }
+        HeldOp::Edit { unit, write } => {
+            let unit = table_unit(unit);
+            rewrite(world, lwp, unit, write, |change| {
+                world.pcu.edit(token, unit, |_, had| change(Some(had)))
+            });
+        }
         HeldOp::SaveAndWrite { unit } => save_and_write(world, lwp, token, table_unit(unit)),
         HeldOp::SetPolicy(policy) => {
             if let Err(error) = world.pcu.set_lwp_policy(token, policy) {
@@ -147,34 +158,42 @@ pub(crate) fn discard_all(
     }
 }
 
-/// In the manner of sigreturn and of debuggers. Where memory is written the LWP may sleep.
-fn replace(
+/// Why an image was not written.
+enum Failed {
+    Unreadable,
+    NoAnswer(NoAnswer),
+}
+
+impl From<NoAnswer> for Failed {
+    fn from(error: NoAnswer) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+/// In the manner of sigreturn and of debuggers. Where memory is written the LWP may sleep; who edits is told what is there.
+fn rewrite(
     world: &World,
     lwp: usize,
-    token: &mut impl Held<World, UNITS>,
     unit: UnitId,
     write: Write,
+    operation: impl FnOnce(&dyn Fn(Option<Validity>) -> Result<(), Failed>) -> Result<(), Failed>,
 ) {
-    /// Why an image was not replaced.
-    enum Failed {
-        Unreadable,
-        NoAnswer(NoAnswer),
-    }
-    impl From<NoAnswer> for Failed {
-        fn from(error: NoAnswer) -> Self {
-            Self::NoAnswer(error)
-        }
-    }
     let before = run(|run| run.oracle.state(lwp, unit));
     run(|run| run.oracle.may_have(lwp, unit, INITIAL));
     let image = new_value(world, lwp);
     let has_begun = Cell::new(false);
-    let result = world.pcu.replace(token, unit, |_| {
+    let memory = &world.lwp(lwp).memory[unit.index()];
+    let result = operation(&|had| {
         has_begun.set(true);
+        match had {
+            None => {}
+            Some(Validity::Valid) => assert_eq!(memory.get(), before),
+            Some(Validity::Invalid) => assert_eq!(before, INITIAL),
+        }
         // What was there is gone, what comes is not there yet.
         run(|run| run.oracle.has(lwp, unit, INITIAL));
         drop(world.raise());
-        world.lwp(lwp).memory[unit.index()].set(image);
+        memory.set(image);
         drop(world.raise());
         if write == Write::Fails {
             return Err(Failed::Unreadable);

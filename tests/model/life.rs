@@ -1,9 +1,9 @@
-//! Fork, exec, exit, and the memory that LWPs leave.
+//! Fork, exec, exit, and the memory that LWPs leave; CPUs that stop and start.
 
 use pcu9::kernel::Current;
 use pcu9_fake::{INITIAL, Memory, UNITS, World};
 
-use super::case::{ChildDomain, Fate, Hook};
+use super::case::{ChildDomain, Fate, Hook, Restart};
 use super::held::discard_all;
 use super::invariants::newest;
 use super::operations::assert_silent;
@@ -46,9 +46,9 @@ pub(crate) fn fork(
     for (unit, state) in units().zip(states) {
         let inherited = newest(world, child, unit);
         run(|run| {
-            if result.is_ok() {
-                run.oracle.has(child, unit, state);
-            }
+            // A child that did not get everything has nothing.
+            let whole = if result.is_ok() { state } else { INITIAL };
+            run.oracle.has(child, unit, whole);
             run.oracle.reads(child, unit, inherited);
         });
     }
@@ -114,4 +114,38 @@ pub(crate) fn exit(world: &World, cpu: usize, lwp: usize, memory: Memory) {
         switch(world, cpu, None, Hook::Called);
         succeed(world, lwp, memory);
     }
+}
+
+/// The hardware of a CPU starts over, as firmware and `init_cpu` leave it. A CPU that was not told to stop takes what was live on
+/// it along: that happens while nobody is in the middle of anything.
+pub(crate) fn restart(world: &World, cpu: usize, how: Restart) {
+    if how == Restart::Untold && !run(|run| run.busy.is_empty()) {
+        return;
+    }
+    world.here.set(cpu);
+    let ipl = world.raise();
+    let machine = &world.cpus[cpu];
+    if how == Restart::Told {
+        world.pcu.cpu_offline(&ipl);
+    }
+    let owners: Vec<_> = units()
+        .filter_map(|unit| Some((machine.pcu.owner(unit)?, unit)))
+        .collect();
+    for unit in units() {
+        assert!(how == Restart::Untold || !machine.open[unit.index()].get());
+        machine.registers[unit.index()].set(INITIAL);
+        machine.open[unit.index()].set(false);
+    }
+    let mut lost = Vec::new();
+    world
+        .pcu
+        .cpu_online(&ipl, |lwp, unit| lost.push((lwp, unit)));
+    assert_eq!(lost, owners, "each loss is told, and nothing else");
+    assert!(lost.is_empty() || how == Restart::Untold);
+    for (lwp, unit) in lost {
+        // SAFETY: LWPs live as long as the world.
+        let number = unsafe { lwp.as_ref() }.number;
+        run(|run| run.oracle.has(number, unit, INITIAL));
+    }
+    drop(ipl);
 }

@@ -6,7 +6,7 @@ use pcu9_fake::{INITIAL, World, cpu_id};
 
 use super::case::{Contents, Fault, Hook, Op};
 use super::held;
-use super::life::{exec, exit, fork};
+use super::life::{exec, exit, fork, restart};
 use super::run::{idle_lwp, nth_unit, run, switch, trace, units};
 use super::sections;
 
@@ -80,6 +80,7 @@ fn by_lwp(world: &World, cpu: usize, lwp: usize, op: &Op) {
         }
         Op::SpuriousTrap { unit } => spurious_trap(world, cpu, lwp, table_unit(unit)),
         Op::SaveAllOnCpu => save_all_on_cpu(world, cpu),
+        Op::Restart(how) => restart(world, cpu, how),
         Op::Fork {
             child,
             memory,

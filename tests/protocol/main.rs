@@ -3,6 +3,7 @@
 //!
 //! Leak rule: each test names its own.
 
+mod cpus;
 mod edges;
 mod flush;
 mod leaks;

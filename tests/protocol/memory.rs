@@ -62,6 +62,63 @@ fn inspect_brings_memory_up_to_date_and_takes_nothing_away() {
     assert_eq!((count(&world, "xcall"), count(&world, "load")), (0, 1));
 }
 
+/// A debugger that sets one register set keeps the others.
+#[test]
+fn edit_starts_from_the_newest_state_wherever_it_is() {
+    for policy in [Policy::Lazy, Policy::Deferred] {
+        let world = World::with_policy(2, 2, 1, TRUSTING, policy);
+        world.switch(0, Some(0));
+        write(&world, 0, 7);
+        world.switch(0, None);
+        world.here.set(1);
+        let mut stopped = world.stopped(0);
+        let memory = &world.lwp(0).memory[0];
+        let edited: Result<(), NoAnswer> = world.pcu.edit(&mut stopped, FPU, |editing, had| {
+            assert_eq!((had, memory.get()), (Validity::Valid, 7));
+            assert_eq!((editing.lwp(), editing.unit()), (world.pointer(0), FPU));
+            assert!(!world.lwp(0).pcu.valid_p(FPU), "half an image is no state");
+            memory.set(memory.get() + 1);
+            Ok(())
+        });
+        edited.unwrap();
+        world.switch(0, Some(0));
+        assert_eq!(write(&world, 0, 9), 8);
+    }
+}
+
+#[test]
+fn edit_says_where_there_is_no_image_and_a_failed_one_leaves_no_state() {
+    let world = World::new(2, 1, 1, TRUSTING);
+    let mut stopped = world.stopped(0);
+    world.lwp(0).memory[0].set(70);
+    let edit = |stopped: &mut _, result| {
+        world.pcu.edit(stopped, FPU, |_, had| {
+            assert_eq!(had, Validity::Invalid);
+            result
+        })
+    };
+    let silent = NoAnswer(cpu_id(1));
+    assert_eq!(edit(&mut stopped, Err(silent)), Err(silent));
+    assert!(!world.lwp(0).pcu.valid_p(FPU));
+    assert_eq!(edit(&mut stopped, Ok(())), Ok(()));
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 7), 70);
+    // Where the holder does not answer nothing has changed.
+    world.switch(0, None);
+    world.here.set(1);
+    world.deaf.set(1);
+    let mut stopped = world.stopped(0);
+    let answer = world
+        .pcu
+        .edit(&mut stopped, FPU, |_, _| -> Result<(), NoAnswer> {
+            panic!("nothing is to be changed")
+        });
+    assert_eq!(answer, Err(NoAnswer(cpu_id(0))));
+    world.deaf.set(0);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
 #[test]
 fn inspect_asks_the_cpu_that_holds_the_registers_and_leaves_them_there() {
     let world = World::new(2, 2, 1, TRUSTING);
@@ -155,6 +212,28 @@ fn fork_of_an_lwp_without_state_gives_a_child_without_state() {
         .fork(&mut world.current(0), &mut world.stopped(1))
         .unwrap();
     assert!(!world.lwp(1).pcu.valid_p(FPU));
+}
+
+/// One unit's state is copied, the other's holder does not answer: half a copy is none.
+#[test]
+fn a_fork_that_fails_leaves_a_child_without_state() {
+    let world = World::new(2, 2, 2, TRUSTING);
+    world.switch(0, Some(0));
+    world.use_unit(0, DSP, 70).unwrap();
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    write(&world, 1, 7);
+    world.deaf.set(1);
+    let mut child = world.stopped(1);
+    let silent = NoAnswer(cpu_id(0));
+    assert_eq!(
+        world.pcu.fork(&mut world.current(1), &mut child),
+        Err(silent)
+    );
+    assert!(!world.lwp(1).pcu.valid_p(FPU) && !world.lwp(1).pcu.valid_p(DSP));
+    world.deaf.set(0);
+    assert_eq!(write(&world, 1, 8), 7, "the parent has lost nothing");
+    assert_eq!(world.use_unit(1, DSP, 80), Ok(70));
 }
 
 #[test]
