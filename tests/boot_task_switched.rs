@@ -24,23 +24,24 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(target_os = "none")]
+#[path = "boot_task_switched/mini.rs"]
+mod mini;
+
+#[cfg(target_os = "none")]
 mod kernel {
     use core::ptr::NonNull;
-    use core::sync::atomic::{AtomicU64, Ordering};
 
-    use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer};
-    use pcu9::pcu::{
-        AcceptLazyFp, CoreDump, CpuPcu, LeakRule, LoadFlags, LwpPcu, Pcu, PcuOps, Policy,
-        StateError, UnitId, UnitOps, UnitStats, Validity,
-    };
-    use pcu9::x86_64::fpu::{self, Fpu, FpuArea, Refused};
+    use pcu9::kernel::IplPcu;
+    use pcu9::pcu::{AcceptLazyFp, CoreDump, LeakRule, Policy, UnitStats, Validity};
+    use pcu9::x86_64::fpu;
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::yield_now;
     use pcu9_testbed::testing::{
         Case, Counts, assert_gate_open, is_task_switched, move_to, new_domain, spawn, spawn_plain,
     };
-    use x86_64::instructions::interrupts;
+
+    use super::mini::{AREA_WORDS, CPU_0, Lwp, Mini, UNIT, counted};
 
     pcu9_testbed::boot_tests! {
         own_policies:
@@ -48,177 +49,6 @@ mod kernel {
             probe_trusting;
         every_policy_and_rule:
             lwps_find_the_gate_as_it_must_be,
-    }
-
-    /// An area as long as any: AVX-512 in the standard format, at Intel's offsets.
-    const AREA_WORDS: usize = 2688 / 8;
-
-    /// An LWP of the small kernel: nothing runs it, the schedule says who is current.
-    #[repr(C, align(64))]
-    struct Lwp {
-        area: [AtomicU64; AREA_WORDS],
-        domain: u64,
-        pcu: LwpPcu<1>,
-    }
-
-    impl Lwp {
-        const fn new(domain: u64) -> Self {
-            Self {
-                area: [const { AtomicU64::new(0) }; AREA_WORDS],
-                domain,
-                pcu: LwpPcu::new(),
-            }
-        }
-    }
-
-    // SAFETY: the area is at the LWP's start, aligned, long enough (checked in `run`), and `Mini::new` prepares it.
-    unsafe impl FpuArea for Lwp {
-        unsafe fn area(lwp: NonNull<Self>) -> Result<NonNull<u8>, Refused> {
-            Ok(lwp.cast())
-        }
-    }
-
-    /// The FPU, behind somebody who counts and looks.
-    enum Watched {}
-
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    static CLOSED: AtomicU64 = AtomicU64::new(0);
-    /// Writes of the value that `CR0.TS` had.
-    static IN_VAIN: AtomicU64 = AtomicU64::new(0);
-
-    // SAFETY: every callback is the FPU's own, but for writes in vain, which are left out.
-    unsafe impl PcuOps<Lwp> for Watched {
-        const ID: UnitId = UnitId::new(0);
-
-        unsafe fn state_save(lwp: NonNull<Lwp>) {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu>::state_save(lwp) };
-        }
-        unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu>::state_load(lwp, flags) }
-        }
-        unsafe fn state_release(lwp: NonNull<Lwp>) {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu>::state_release(lwp) };
-        }
-        unsafe fn unit_enable() {
-            if !is_task_switched() {
-                IN_VAIN.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            OPENED.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu as PcuOps<Lwp>>::unit_enable() };
-        }
-        unsafe fn unit_trap() {
-            if is_task_switched() {
-                IN_VAIN.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            CLOSED.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu as PcuOps<Lwp>>::unit_trap() };
-        }
-        unsafe fn state_wipe() {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };
-        }
-        unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu>::state_copy(parent, child) };
-        }
-        unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {
-            // SAFETY: the caller's promise.
-            unsafe { <Fpu>::is_initial(lwp) }
-        }
-    }
-
-    fn counted() -> [u64; 3] {
-        [&OPENED, &CLOSED, &IN_VAIN].map(|counter| counter.load(Ordering::Relaxed))
-    }
-
-    const UNIT: UnitId = <Watched as PcuOps<Lwp>>::ID;
-    const CPU_0: CpuId = CpuId::new(0).unwrap();
-
-    /// A kernel of one CPU and a few LWPs.
-    struct Mini {
-        pcu: Pcu<MiniKernel, 1>,
-        kernel: MiniKernel,
-        /// By [`Who`].
-        lwps: [Lwp; 4],
-    }
-
-    struct MiniKernel(CpuPcu<Lwp, 1>);
-
-    // SAFETY: P1, P2, P6: a schedule runs on one CPU with interrupts off from its begin to its end. P3, P4: fields that do not
-    // move while a schedule runs. P5: the domains are constants.
-    unsafe impl Kernel<1> for MiniKernel {
-        type Lwp = Lwp;
-        type Saved = bool;
-
-        fn splraise(&self) -> bool {
-            let were_on = interrupts::are_enabled();
-            interrupts::disable();
-            were_on
-        }
-        unsafe fn splx(&self, were_on: bool) {
-            if were_on {
-                interrupts::enable();
-            }
-        }
-        fn cpu_id(&self, _: &IplPcu<'_, Self, 1>) -> CpuId {
-            CPU_0
-        }
-        fn cpu_pcu(&self, _: CpuId) -> &CpuPcu<Lwp, 1> {
-            &self.0
-        }
-        unsafe fn lwp_pcu(&self, lwp: NonNull<Lwp>) -> NonNull<LwpPcu<1>> {
-            // SAFETY: the caller promises an LWP.
-            NonNull::from(unsafe { &(*lwp.as_ptr()).pcu })
-        }
-        unsafe fn domain(&self, lwp: NonNull<Lwp>) -> Option<Domain> {
-            // SAFETY: the caller promises an LWP.
-            Domain::new(unsafe { (*lwp.as_ptr()).domain })
-        }
-        fn cross_call(
-            &self,
-            ipl: IplPcu<'_, Self, 1>,
-            cpu: CpuId,
-            f: CrossCall<'_, Self, 1>,
-        ) -> Result<(), NoAnswer> {
-            let is_here = cpu == CPU_0;
-            is_here.then(|| f(&ipl)).ok_or(NoAnswer(cpu))
-        }
-    }
-
-    impl Mini {
-        fn new(policy: Policy, rule: LeakRule) -> Self {
-            // SAFETY: this small kernel's only one.
-            let units = unsafe { Pcu::new([Some(UnitOps::of::<Watched>())]) };
-            Self {
-                pcu: units.with_policy(policy).with_leak_rule(rule),
-                kernel: MiniKernel(CpuPcu::new()),
-                lwps: [1, 2, 1, 0].map(Lwp::new),
-            }
-        }
-
-        fn token(&self, lwp: &Lwp) -> Current<'_, MiniKernel, 1> {
-            // SAFETY: the schedule says that it is current; each token is dropped before the next is made.
-            unsafe { Current::new(&self.kernel, NonNull::from(lwp)) }
-        }
-
-        fn switch(&self, from: Option<&Lwp>, to: Option<&Lwp>) {
-            // SAFETY: the only token here.
-            let ipl = unsafe { IplPcu::raise(&self.kernel) };
-            if let Some(from) = from {
-                self.pcu.switch_out(&ipl, &mut self.token(from));
-            }
-            match to {
-                Some(to) => self.pcu.switchpoint(&ipl, Some(&mut self.token(to))),
-                None => self.pcu.switchpoint(&ipl, None),
-            }
-        }
     }
 
     /// Who is current after a switch. A and B use the FPU, in different domains; the integer LWP does not, in A's domain.
@@ -336,7 +166,7 @@ mod kernel {
             let seen = (
                 [0, 1, 2].map(|counter| after[counter] - before[counter]),
                 !is_task_switched(),
-                mini.kernel.0.is_enabled(UNIT),
+                mini.kernel.is_open(),
             );
             if seen != expected {
                 case.fail(format_args!(
