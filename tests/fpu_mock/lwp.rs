@@ -88,6 +88,17 @@ impl Lwp {
         unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
+    /// The whole area.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.area_bytes];
+        // SAFETY: the area is so long, and nobody writes it during this call.
+        unsafe {
+            self.area
+                .copy_to_nonoverlapping(NonNull::from(&mut bytes[..]).cast(), self.area_bytes);
+        };
+        bytes
+    }
+
     /// Has somebody written past the area?
     pub(crate) fn check_canary(&self) {
         // SAFETY: the allocation is that much longer than the area.

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use pcu9_mock::{
-    EAX_XSAVEC, EAX_XSAVEOPT, EAX_XSAVES, ECX_AVX, ECX_XSAVE, Model, ModifiedOptimisation, models,
+    EAX_XSAVEC, EAX_XSAVEOPT, EAX_XSAVES, ECX_AVX, ECX_XSAVE, HeaderCheck, Model,
+    ModifiedOptimisation, models,
 };
 
 /// A processor, and the save instructions that its CPUID shows.
@@ -17,6 +18,14 @@ pub(crate) fn with_extensions(model: &'static Model, extensions: u32) -> &'stati
         name: Box::leak(format!("{} with {extensions:#x}", model.name).into_boxed_str()),
         extensions,
         leaf_7,
+        ..*model
+    }))
+}
+
+/// The same processor, but for a restore that looks at all reserved bytes of a header.
+pub(crate) fn strict(model: &'static Model) -> &'static Model {
+    Box::leak(Box::new(Model {
+        header_check: HeaderCheck::Bytes8To63,
         ..*model
     }))
 }

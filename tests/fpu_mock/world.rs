@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ptr::NonNull;
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
-use pcu9::pcu::{CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitOps, UnitStats};
+use pcu9::pcu::{CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitOps, UnitStats, Validity};
 use pcu9::x86_64::amx::{AMX, Amx};
 use pcu9::x86_64::fpu::{FPU, Fpu};
 use pcu9::x86_64::machine::Machine;
@@ -236,6 +236,17 @@ impl<M: Machine> World<M> {
         let of_domain = seen.entry(lwp.domain.get()).or_default();
         of_domain.push(registers.clone());
         *lwp.registers.borrow_mut() = registers;
+    }
+
+    /// Forgets what the domains have seen, before another run on the same machine: the LWP that is current on `cpu` starts over, and
+    /// nobody else has a state.
+    pub(crate) fn forget(&self, cpu: usize) {
+        let mut current = self.current(cpu);
+        let discarded = self.pcu.discard(&mut current, FPU, Validity::Invalid);
+        discarded.expect("it is the current LWP's own");
+        let lwp = self.current_on(cpu).expect("somebody runs there");
+        self.seen.borrow_mut().clear();
+        self.note(lwp, Registers::initial(self.model));
     }
 
     /// The current LWP of `cpu` executes FPU instructions in user mode, trapping as often as it takes: first it looks at what it

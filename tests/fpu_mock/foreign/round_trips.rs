@@ -5,7 +5,7 @@ use pcu9::pcu::{Policy, Validity};
 use pcu9::x86_64::fpu::foreign::{Form, Snapshot, StoreError, TooShort};
 use pcu9::x86_64::fpu::{FPU, FpuFeatures};
 use pcu9_mock::component::{SSE, X87};
-use pcu9_mock::{ErrorPointers, MXCSR_INITIAL, Mock, models};
+use pcu9_mock::{ErrorPointers, Fault, MXCSR_INITIAL, Mock, models};
 
 use super::super::models::all;
 use super::super::world::World;
@@ -202,7 +202,15 @@ fn a_pending_exception_is_handed_over() {
         (image[0], image[2]) = (0x7b, 4);
         import(&world, &check(Form::Regset, &image)).unwrap();
         world.pcu.load(&mut world.current(0), FPU).unwrap();
-        Mock::with(|cpu| assert!(cpu.registers.x87.is_pending(), "{}", model.name));
+        let raises = || Mock::with(|cpu| cpu.fwait());
+        assert_eq!(raises(), Err(Fault::Math), "{}", model.name);
+        world.note(0, Mock::with(|cpu| cpu.registers.clone()));
+        // The switch does not raise it, nobody else inherits it, and it is there when its LWP is back.
+        world.switch(0, Some(1));
+        assert_eq!(world.compute(0, |cpu| cpu.fwait()), Ok(()));
+        world.switch(0, Some(0));
+        world.pcu.load(&mut world.current(0), FPU).unwrap();
+        assert_eq!(raises(), Err(Fault::Math), "{}", model.name);
     }
 }
 

@@ -68,5 +68,10 @@ impl Component {
 
 /// The numbers of the bits of a bitmap, ascending.
 pub(crate) fn numbers(bitmap: u64) -> impl Iterator<Item = u32> {
-    (0..63).filter(move |number| bitmap & (1 << number) != 0)
+    let mut left = bitmap & (u64::MAX >> 1);
+    std::iter::from_fn(move || {
+        let number = left.trailing_zeros();
+        left &= left.checked_sub(1)?;
+        Some(number)
+    })
 }

@@ -31,7 +31,7 @@ pub use cpu::{
     CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, CR4_PKE, Cpu, EFER_FFXSR, Events, Instruction,
 };
 pub use fault::Fault;
-pub use machine::Mock;
+pub use machine::{Aside, Mock};
 pub use memory::Memory;
 pub use model::{
     EAX_XFD, EAX_XGETBV1, EAX_XSAVEC, EAX_XSAVEOPT, EAX_XSAVES, EBX_AVX512F, EBX_MPX,

@@ -32,7 +32,16 @@ thread_local! {
     static CPUS: RefCell<Option<Cpus>> = const { RefCell::new(None) };
 }
 
+/// The CPUs of a thread that were put aside, or none.
+#[derive(Debug, Default)]
+pub struct Aside(Option<Cpus>);
+
 impl Mock {
+    /// Gives this thread the CPUs that were put aside, and puts its own aside: a thread may have several machines, one at a time.
+    pub fn exchange(aside: &mut Aside) {
+        CPUS.with_borrow_mut(|cpus| std::mem::swap(cpus, &mut aside.0));
+    }
+
     /// Gives this thread new CPUs of a model; the first one executes.
     pub fn power_on(model: &'static Model, n_cpus: usize) {
         let cpus = Cpus {

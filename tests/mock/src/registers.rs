@@ -170,7 +170,7 @@ impl Registers {
         }
         self.extended
             .iter()
-            .filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+            .filter(|(_, bytes)| bytes.iter().fold(0, |all, byte| all | byte) != 0)
             .fold(bits, |bits, (number, _)| bits | 1 << number)
     }
 

@@ -130,7 +130,7 @@ fn frame_extent(bytes: &[u8], whole: &Extent) -> Result<Extent, ImageError> {
     match u32_at(bytes, size) {
         Some(MAGIC2) => Ok(Extent {
             bytes: size,
-            components: u64_at(software, AT_XFEATURES),
+            components: u64_at(software, AT_XFEATURES) & whole.components,
             format: Format::Standard,
         }),
         Some(magic2) => Err(ImageError::Magic2 {
