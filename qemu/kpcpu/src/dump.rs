@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -122,7 +123,7 @@ pub struct Dump {
 #[derive(Debug)]
 enum Source {
     File(File),
-    Bytes(Vec<u8>),
+    Bytes(Arc<[u8]>),
 }
 
 impl Source {
@@ -164,13 +165,15 @@ impl Dump {
         Self::parse(&cache, length, Source::File(file))
     }
 
-    /// Takes a dump that is in memory already.
+    /// Takes a dump that is in memory already; what is shared is not copied.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DumpError> {
-        Self::parse(bytes, bytes.len() as u64, Source::Bytes(bytes.to_owned()))
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self, DumpError> {
+        let bytes = bytes.into();
+        let source = Source::Bytes(Arc::clone(&bytes));
+        Self::parse(&*bytes, bytes.len() as u64, source)
     }
 
     /// Reads headers and notes from `data`, which has `length` bytes; memory is left to `source`.

@@ -91,7 +91,7 @@ fn a_dump_with_paging() {
     let mut bytes = image().bytes();
     // The second program header's p_vaddr: a virtual address, as QEMU writes with paging.
     bytes[64 + 56 + 16..][..8].copy_from_slice(&KERNEL_BASE.to_le_bytes());
-    let error = Dump::from_bytes(&bytes).expect_err("refused");
+    let error = Dump::from_bytes(bytes).expect_err("refused");
     says(
         &error.to_string(),
         &["paging=true", "dump again with paging=false"],
@@ -340,13 +340,13 @@ fn random_damage_is_an_error_or_an_answer() {
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
         }
-        image::questions::ask_everything(&image.kernel, &bytes);
+        image::questions::ask_everything(&image.kernel, bytes.as_slice());
     }
     for n in 0..200 {
         let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
             .take(n * 16)
             .collect();
-        image::questions::ask_everything(&image.kernel, &bytes);
-        image::questions::ask_everything(&bytes, &clean);
+        image::questions::ask_everything(&image.kernel, bytes.as_slice());
+        image::questions::ask_everything(&bytes, clean.as_slice());
     }
 }

@@ -1,19 +1,21 @@
 //! Every question that there is, put to any bytes: the answers do not matter, that there is one does.
 
+use std::sync::Arc;
+
 use pcu9_kpcpu::{Dump, KernelFile, Kpcpu, Torn};
 
 /// How many CPUs are asked about; a damaged table can have thousands, each as good as the next.
 const CPUS: usize = 6;
 
 /// Opens the kernel on the dump, if they can be, and asks.
-pub(crate) fn ask_everything(kernel: &[u8], dump: &[u8]) {
+pub(crate) fn ask_everything(kernel: &[u8], dump: impl Into<Arc<[u8]>>) {
     if let Ok(kernel) = KernelFile::parse(kernel) {
         ask_of(kernel, dump);
     }
 }
 
 /// The same with a kernel's file that was read already.
-pub(crate) fn ask_of(kernel: KernelFile, dump: &[u8]) {
+pub(crate) fn ask_of(kernel: KernelFile, dump: impl Into<Arc<[u8]>>) {
     let Ok(dump) = Dump::from_bytes(dump) else {
         return;
     };

@@ -1,11 +1,12 @@
 //! Coverage-guided fuzzing of what reads bytes from outside: libFuzzer, with LLVM's own instrumentation, on the stable compiler.
 //!
-//! A target is a file in `qemu/kpcpu/fuzz/src/bin` and a folder of the same name in `qemu/kpcpu/fuzz/corpus`; its name stands in
+//! A target is a file in `qemu/fuzz/src/bin` and a folder of the same name in `qemu/fuzz/corpus`; its name stands in
 //! [`TARGETS`] and nowhere else.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use super::Step;
@@ -15,7 +16,10 @@ use crate::place;
 use crate::process::Ended;
 use crate::progress::say;
 
-const TARGETS: [&str; 1] = ["dump"];
+/// The targets, and the length of their inputs: the foreign image of a processor with AVX fits in.
+const TARGETS: [(&str, usize); 2] = [("dump", 512), ("foreign", 1024)];
+/// More fuzzers than this at a time find little more in the same time.
+const WORKERS_MAX: u64 = 4;
 const HOST: &str = "x86_64-unknown-linux-gnu";
 /// Every edge is counted, and what is compared is told to the fuzzer. Clang, "Sanitizer coverage".
 const COVERAGE: &str = "-Cpasses=sancov-module -Ccodegen-units=1 -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -36,15 +40,15 @@ pub(super) fn steps(short: bool) -> Vec<Step> {
     } else {
         Length::Executions(10_000_000)
     };
-    let step = |target| Step {
+    let step = |(target, max_len)| Step {
         name: format!("fuzz {target}"),
-        run: Box::new(move || fuzz(target, length)),
+        run: Box::new(move || fuzz(target, max_len, length)),
     };
     TARGETS.map(step).into()
 }
 
-fn fuzz(target: &str, length: Length) -> Result<()> {
-    let sources = place::checkout().join("qemu/kpcpu/fuzz");
+fn fuzz(target: &str, max_len: usize, length: Length) -> Result<()> {
+    let sources = place::checkout().join("qemu/fuzz");
     let built = place::target("fuzz");
     if place::on_path("c++").is_none() {
         install::packages("c++", &["g++"])?;
@@ -74,23 +78,52 @@ fn fuzz(target: &str, length: Length) -> Result<()> {
     for dir in [&found, &fresh] {
         fs::create_dir_all(dir).during(dir.display())?;
     }
-    let mut program = Command::new(built.join(HOST).join("release").join(target));
-    program.arg(match length {
-        Length::Seconds(seconds) => format!("-max_total_time={seconds}"),
-        Length::Executions(n) => format!("-runs={n}"),
-    });
-    program
-        .args(["-max_len=512", "-timeout=20", "-rss_limit_mb=1024"])
-        .arg(format!("-artifact_prefix={}", found.display()))
-        .arg(&fresh)
-        .arg(sources.join("corpus").join(target));
-    run(&mut program, target, length)
+    let workers = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let workers = workers.min(WORKERS_MAX);
+    let mut programs = Vec::new();
+    for _ in 0..workers {
+        let mut program = Command::new(built.join(HOST).join("release").join(target));
+        program.arg(match length {
+            Length::Seconds(seconds) => format!("-max_total_time={seconds}"),
+            Length::Executions(n) => format!("-runs={}", n.div_ceil(workers)),
+        });
+        program
+            .args(["-timeout=20", "-rss_limit_mb=1024"])
+            .arg(format!("-max_len={max_len}"))
+            .arg(format!("-artifact_prefix={}", found.display()))
+            .arg(&fresh)
+            .arg(sources.join("corpus").join(target));
+        programs.push(program);
+    }
+    run(programs, target, length)
 }
 
-/// Runs the fuzzer to its end, and says how many executions there were.
-fn run(program: &mut Command, target: &str, length: Length) -> Result<()> {
-    program.stdin(Stdio::null()).stdout(Stdio::null());
+/// Runs the fuzzers side by side, each to its end, and says how many executions there were. What one finds worth keeping the others
+/// take up from the folder that they share.
+fn run(programs: Vec<Command>, target: &str, length: Length) -> Result<()> {
     let begun = Instant::now();
+    let done = thread::scope(|scope| {
+        let mut fuzzers = Vec::new();
+        for mut program in programs {
+            fuzzers.push(scope.spawn(move || run_one(&mut program, target)));
+        }
+        let done = fuzzers.into_iter().map(|fuzzer| {
+            let done = fuzzer.join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.sum::<Result<u64>>()
+    })?;
+    check(done, length)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    say(format_args!(
+        "fuzz {target}: {done} executions in {seconds:.0} s, no panic, no hang"
+    ));
+    Ok(())
+}
+
+/// Runs one fuzzer; gives the number of its executions.
+fn run_one(program: &mut Command, target: &str) -> Result<u64> {
+    program.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = program.stderr(Stdio::piped()).spawn().during(target)?;
     let (mut done, mut last) = (None, Vec::new());
     if let Some(stderr) = child.stderr.take() {
@@ -103,20 +136,15 @@ fn run(program: &mut Command, target: &str, length: Length) -> Result<()> {
         }
     }
     let ended = Ended::of(child.wait().during(target)?);
-    let Some(done) = done.filter(|_| ended.is_success()) else {
-        for line in last.iter().filter(|line| !line.starts_with('#')) {
-            eprintln!("| {line}");
-        }
-        return Err(Error::failed(format!(
-            "the fuzz target {target} failed ({ended}): the input that did it is in the folder that the last lines name"
-        )));
-    };
-    check(done, length)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    say(format_args!(
-        "fuzz {target}: {done} executions in {seconds:.0} s, no panic, no hang"
-    ));
-    Ok(())
+    if let Some(done) = done.filter(|_| ended.is_success()) {
+        return Ok(done);
+    }
+    for line in last.iter().filter(|line| !line.starts_with('#')) {
+        eprintln!("| {line}");
+    }
+    Err(Error::failed(format!(
+        "the fuzz target {target} failed ({ended}): the input that did it is in the folder that the last lines name"
+    )))
 }
 
 /// Reads libFuzzer's closing line.
@@ -148,8 +176,8 @@ mod tests {
 
     #[test]
     fn every_target_has_its_file_and_its_corpus() {
-        let fuzz = place::checkout().join("qemu/kpcpu/fuzz");
-        for target in TARGETS {
+        let fuzz = place::checkout().join("qemu/fuzz");
+        for (target, _) in TARGETS {
             assert!(fuzz.join(format!("src/bin/{target}.rs")).is_file());
             let corpus = std::fs::read_dir(fuzz.join("corpus").join(target)).expect("a corpus");
             assert!(corpus.count() > 5, "{target}");
@@ -158,18 +186,23 @@ mod tests {
 
     #[test]
     fn a_crash_and_too_few_executions_fail() {
-        let shell = |script: &str| {
-            let mut command = Command::new("sh");
-            command.args(["-c", script]);
-            run(&mut command, "dump", Length::Executions(1000))
+        let shells = |scripts: [&str; 2]| {
+            let programs = scripts.map(|script| {
+                let mut command = Command::new("sh");
+                command.args(["-c", script]);
+                command
+            });
+            run(programs.into(), "dump", Length::Executions(1000))
         };
-        assert!(shell("echo 'Done 1000 runs in 1 second(s)' >&2").is_ok());
+        let half = "echo 'Done 500 runs in 1 second(s)' >&2";
+        assert!(shells([half, half]).is_ok());
         for script in [
-            "echo 'Done 999 runs in 1 second(s)' >&2",
-            "echo 'Done 1000 runs in 1 second(s)' >&2; exit 77",
+            "echo 'Done 499 runs in 1 second(s)' >&2",
+            "echo 'Done 500 runs in 1 second(s)' >&2; exit 77",
             "echo nothing >&2",
         ] {
-            assert_eq!(shell(script).expect_err(script).status(), 1);
+            assert_eq!(shells([half, script]).expect_err(script).status(), 1);
+            assert_eq!(shells([script, half]).expect_err(script).status(), 1);
         }
         assert_eq!(
             executions("Done 10000000 runs in 61 second(s)"),
