@@ -8,6 +8,8 @@ use thiserror::Error;
 use crate::dump::DumpError;
 use crate::header::HeaderError;
 use crate::kernel::KernelError;
+use crate::live::LiveError;
+use crate::memory::Gone;
 use crate::paging::TranslateError;
 
 /// The result of a question to a kernel.
@@ -33,6 +35,27 @@ pub enum Error {
         /// Why.
         source: DumpError,
     },
+    /// The guest cannot be read while it runs.
+    #[error("guest {}: {source}", socket.display())]
+    Live {
+        /// QEMU's control socket.
+        socket: PathBuf,
+        /// Why.
+        source: LiveError,
+    },
+    /// The guest that was read is no more.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// Another kernel, or the same one begun anew, is where the one that was opened was.
+    #[error("the kernel was replaced while it was looked at: {0}")]
+    Replaced(&'static str),
+    /// There is no kernel's file, and the dump does not say where the header is.
+    #[error(
+        "dump {}: it has no note of the kernel's header (the guest found no vmcoreinfo device, or did not use it), so the kernel's \
+         file is needed",
+        .0.display()
+    )]
+    NoNote(PathBuf),
     /// The image holds no header where the kernel's file says, or one that is not understood.
     #[error(
         "header at physical {physical:#x}: {source}; the image is of another kernel, or of a time before this one was loaded"
@@ -143,9 +166,9 @@ pub enum Error {
     /// The kernel does not say where something is.
     #[error("the kernel's header does not say {0}")]
     NotSaid(&'static str),
-    /// The kernel was changing its set of CPUs when the image was made.
+    /// The kernel was changing its set of CPUs when the image was made, or each time that a running kernel was asked.
     #[error(
-        "the set of CPUs was being changed at that moment (generation {0}): what is said of them may not fit together"
+        "torn: the set of CPUs was being changed at that moment (generation {0}): what is said of them may not fit together"
     )]
     Torn(u64),
     /// A list of the kernel is longer than any kernel's.

@@ -92,6 +92,10 @@ impl Kpcpu {
     ///
     /// If the kernel does not say where areas are, or the area cannot be read.
     pub fn fpu(&self, lwp: &Lwp) -> Result<Option<FpuRegisters>> {
+        self.consistent(|this| this.read_fpu(lwp))
+    }
+
+    fn read_fpu(&self, lwp: &Lwp) -> Result<Option<FpuRegisters>> {
         let layout = self.header()?.fpu;
         let format = layout
             .format

@@ -1,15 +1,18 @@
 //! The handle: a kernel's file and its memory, opened together. libkvm's `kvm_open`(3), `kvm_read`(3), `kvm_nlist`(3).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use crate::dump::{CpuRegisters, Dump};
 use crate::error::{Error, ReadCause, Result};
 use crate::header::{self, Header, Text};
-use crate::kernel::KernelFile;
+use crate::kernel::{KernelError, KernelFile};
+use crate::live::Live;
 use crate::memory::PhysicalMemory;
-use crate::paging::{AddressSpace, Levels};
+use crate::note::Travelled;
+use crate::paging::{AddressSpace, Levels, Mapping, TranslateError};
 use crate::percpu::Cpus;
 use crate::table::Descriptor;
 
@@ -17,15 +20,19 @@ use crate::table::Descriptor;
 #[derive(Debug)]
 pub struct Kpcpu {
     kernel: KernelFile,
-    memory: Box<dyn PhysicalMemory>,
+    pub(crate) memory: Box<dyn PhysicalMemory>,
     registers: Vec<CpuRegisters>,
-    header_physical: u64,
+    pub(crate) header_physical: u64,
     space: AddressSpace,
     /// What the kernel's addresses are above those in its file.
     bias: u64,
     pub(crate) current_cpu: u32,
-    torn: Torn,
-    cache: RefCell<Cache>,
+    pub(crate) torn: Torn,
+    pub(crate) cache: RefCell<Cache>,
+    /// What identifies the kernel that was opened: its header's address and build id.
+    pub(crate) opened: (u64, Vec<u8>),
+    /// A question to a running kernel is being asked; what it asks in turn is a part of it.
+    pub(crate) is_asking: Cell<bool>,
 }
 
 /// What to do with a set of CPUs that the kernel was changing when the image was made.
@@ -39,10 +46,12 @@ pub enum Torn {
 
 /// What was read once and is kept until [`Kpcpu::clear_cache`].
 #[derive(Debug, Default)]
-struct Cache {
-    header: Option<Rc<Header>>,
-    cpus: Option<Rc<Cpus>>,
+pub(crate) struct Cache {
+    pub(crate) header: Option<Rc<Header>>,
+    pub(crate) cpus: Option<Rc<Cpus>>,
     descriptors: Option<Rc<[Descriptor]>>,
+    /// Pages of a running kernel that the question in hand has looked up, by their addresses.
+    pub(crate) pages: HashMap<u64, Mapping>,
 }
 
 impl Kpcpu {
@@ -55,16 +64,61 @@ impl Kpcpu {
     #[doc(alias = "kvm_open2")]
     #[doc(alias = "kvm_openfiles")]
     pub fn open(kernel: &Path, dump: &Path) -> Result<Self> {
+        let error = |source| Error::Kernel {
+            path: kernel.into(),
+            source,
+        };
+        let data = std::fs::read(kernel).map_err(|e| error(e.into()))?;
+        let (file, header) = KernelFile::parse_any(&data).map_err(error)?;
+        let image = open_dump(dump)?;
+        let registers = image.cpus().to_vec();
+        if header.is_some() {
+            return Self::with_memory(file, Box::new(image), registers);
+        }
+        // The file has lost its symbols and notes; the dump may say where the header is.
+        let note = Travelled::find(&image).ok_or_else(|| error(KernelError::NoHeader))?;
+        Self::at(
+            (file, note.address),
+            note.physical,
+            Box::new(image),
+            registers,
+        )
+    }
+
+    /// Opens a dump without the kernel's file, by the note in it with which the header travels: all but the kernel's symbols is
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoNote`] if there is no such note, else as [`open`](Self::open).
+    pub fn open_dump(dump: &Path) -> Result<Self> {
+        let image = open_dump(dump)?;
+        let registers = image.cpus().to_vec();
+        let note = Travelled::find(&image).ok_or_else(|| Error::NoNote(dump.into()))?;
+        let file = KernelFile::unknown(note.address);
+        Self::at(
+            (file, note.address),
+            note.physical,
+            Box::new(image),
+            registers,
+        )
+    }
+
+    /// Opens a kernel's file and the guest that runs it, at QEMU's control socket; its memory is read as [`Live::connect`] finds best.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the file or the guest, or that they do not belong together.
+    pub fn open_live(kernel: &Path, socket: &Path) -> Result<Self> {
         let file = KernelFile::open(kernel).map_err(|source| Error::Kernel {
             path: kernel.into(),
             source,
         })?;
-        let image = Dump::open(dump).map_err(|source| Error::Dump {
-            path: dump.into(),
+        let live = Live::connect(socket, None).map_err(|source| Error::Live {
+            socket: socket.into(),
             source,
         })?;
-        let registers = image.cpus().to_vec();
-        Self::with_memory(file, Box::new(image), registers)
+        Self::with_memory(file, Box::new(live), Vec::new())
     }
 
     /// Opens a kernel on any memory; `registers` are those of its CPUs, as far as they are known.
@@ -78,10 +132,20 @@ impl Kpcpu {
         registers: Vec<CpuRegisters>,
     ) -> Result<Self> {
         let address = kernel.header();
-        let header_physical = kernel.physical(address).ok_or(Error::OutsideImage {
+        let physical = kernel.physical(address).ok_or(Error::OutsideImage {
             what: "the header",
             address,
         })?;
+        Self::at((kernel, address), physical, memory, registers)
+    }
+
+    /// Opens a kernel whose header, linked at `address`, is at `header_physical`.
+    fn at(
+        (kernel, address): (KernelFile, u64),
+        header_physical: u64,
+        memory: Box<dyn PhysicalMemory>,
+        registers: Vec<CpuRegisters>,
+    ) -> Result<Self> {
         let mut handle = Self {
             kernel,
             memory,
@@ -92,14 +156,18 @@ impl Kpcpu {
             current_cpu: 0,
             torn: Torn::Refuse,
             cache: RefCell::default(),
+            opened: (0, Vec::new()),
+            is_asking: Cell::new(false),
         };
-        let header = handle.header()?;
+        let header = handle.read_header(address)?;
         handle.check_build_id(&header)?;
         if header.address == 0 {
             return Err(Error::NotReady);
         }
+        handle.opened = (header.address, header.build_id.clone());
         handle.bias = header.address.wrapping_sub(address);
         handle.space = handle.find_space(&header)?;
+        handle.cache.borrow_mut().header = Some(Rc::new(header));
         Ok(handle)
     }
 
@@ -112,6 +180,15 @@ impl Kpcpu {
     /// Says what to do if the kernel was changing its set of CPUs at that moment, so that what is said of them may not fit together.
     pub fn accept_torn(&mut self, torn: Torn) {
         self.torn = torn;
+    }
+
+    /// Says that the guest is still there that was opened; a dump stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`].
+    pub fn check(&self) -> Result<()> {
+        Ok(self.memory.check()?)
     }
 
     /// The registers of the guest's CPUs in the emulator's order, if the image has them.
@@ -127,7 +204,9 @@ impl Kpcpu {
     #[doc(alias = "kvm_read")]
     #[doc(alias = "kvm_read2")]
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<()> {
-        self.read_as("memory", address, buffer)
+        let read = self.read_as("memory", address, buffer);
+        self.check()?;
+        read
     }
 
     /// Reads up to the first byte that is not there, and returns how many there were: 0 at an address that is not mapped.
@@ -136,7 +215,9 @@ impl Kpcpu {
     ///
     /// If the file behind the image fails.
     pub fn read_partial(&self, address: u64, buffer: &mut [u8]) -> Result<usize> {
-        match self.copy(address, buffer) {
+        let copied = self.copy(address, buffer);
+        self.check()?;
+        match copied {
             (done, Some(ReadCause::Io(cause))) => Err(Error::Read {
                 what: "memory".into(),
                 address,
@@ -188,7 +269,7 @@ impl Kpcpu {
         let mut done = 0;
         while done < buffer.len() {
             let at = address.wrapping_add(done as u64);
-            let mapping = match self.space.translate(&*self.memory, at) {
+            let mapping = match self.translate(at) {
                 Ok(mapping) => mapping,
                 Err(cause) => return (done, Some(cause.into())),
             };
@@ -209,6 +290,26 @@ impl Kpcpu {
         (done, None)
     }
 
+    /// Looks an address up; within a question to a running kernel each page but once.
+    fn translate(&self, address: u64) -> Result<Mapping, TranslateError> {
+        const PAGE: u64 = 1 << 12;
+        if !self.is_asking.get() {
+            return self.space.translate(&*self.memory, address);
+        }
+        let skip = address % PAGE;
+        let page = address - skip;
+        let kept = self.cache.borrow().pages.get(&page).copied();
+        let page_mapping = match kept {
+            Some(kept) => kept,
+            None => self.space.translate(&*self.memory, page)?,
+        };
+        self.cache.borrow_mut().pages.insert(page, page_mapping);
+        Ok(Mapping {
+            physical: page_mapping.physical + skip,
+            bytes_left: page_mapping.bytes_left - skip,
+        })
+    }
+
     /// The kernel's file.
     pub(crate) fn kernel(&self) -> &KernelFile {
         &self.kernel
@@ -222,13 +323,14 @@ impl Kpcpu {
     pub(crate) fn header(&self) -> Result<Rc<Header>> {
         self.cached(
             |cache| &mut cache.header,
-            |this| this.read_header().map(Rc::new),
+            |this| this.read_header(this.opened.0).map(Rc::new),
         )
     }
 
     pub(crate) fn cpus(&self) -> Result<Rc<Cpus>> {
         let generation = self.header()?.generation;
-        if generation % 2 == 1 && self.torn == Torn::Refuse {
+        // Of a running kernel that is found out as often as it is asked: `consistent`.
+        if generation % 2 == 1 && self.torn == Torn::Refuse && !self.memory.is_live() {
             return Err(Error::Torn(generation));
         }
         self.cached(
@@ -258,13 +360,14 @@ impl Kpcpu {
         Ok(fresh)
     }
 
-    fn read_header(&self) -> Result<Header> {
+    /// Reads the header, which an error says is at `address`.
+    pub(crate) fn read_header(&self, address: u64) -> Result<Header> {
         let physical = self.header_physical;
         let mut bytes = [0; header::BYTES];
         let n = self.memory.read(physical, &mut bytes);
         let n = n.map_err(|cause| Error::Read {
             what: "the header".into(),
-            address: self.kernel.header(),
+            address,
             done: 0,
             wanted: bytes.len(),
             cause: cause.into(),
@@ -272,14 +375,18 @@ impl Kpcpu {
         if n < bytes.len() {
             return Err(Error::OutsideImage {
                 what: "the header",
-                address: self.kernel.header(),
+                address,
             });
         }
         Header::decode(&bytes).map_err(|source| Error::Header { physical, source })
     }
 
-    /// Compares the build id of the file with that of the header, or with the note in the loaded image.
+    /// Compares the build id of the file with that of the header, or with the note in the loaded image. Without a file there is
+    /// nothing to compare.
     fn check_build_id(&self, header: &Header) -> Result<()> {
+        if self.kernel.is_unknown() {
+            return Ok(());
+        }
         let file = self.kernel.build_id().ok_or(Error::NoBuildId)?;
         let mut image = header.build_id.clone();
         if image.is_empty() {
@@ -324,6 +431,13 @@ impl Kpcpu {
             tried,
         })
     }
+}
+
+fn open_dump(path: &Path) -> Result<Dump> {
+    Dump::open(path).map_err(|source| Error::Dump {
+        path: path.into(),
+        source,
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

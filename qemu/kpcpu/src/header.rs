@@ -7,6 +7,8 @@ use thiserror::Error;
 pub(crate) const MAGIC: &[u8; 16] = b"\x7fpcu9 percpu hdr";
 /// The size of a header of version 1.
 pub(crate) const BYTES: usize = 384;
+/// Name and type of the note by which it travels in a dump: `pcu9::percpu::header::HeaderNote`.
+pub(crate) const NOTE: (&[u8], u32) = (b"pcu9", 2);
 /// What an offset is that the kernel does not give.
 const ABSENT: u32 = u32::MAX;
 
@@ -128,6 +130,7 @@ pub(crate) struct Header {
     pub(crate) fpu: FpuLayout,
     pub(crate) root_table: u64,
     pub(crate) levels: u32,
+    pub(crate) image_bias: u64,
 }
 
 /// Reads little-endian numbers out of a header or a table's entry; what lies beyond the end reads as 0.
@@ -242,6 +245,7 @@ impl Header {
             },
             root_table: fields.u64(344),
             levels: fields.u32(352),
+            image_bias: fields.u64(376),
         };
         header.check()?;
         Ok(header)

@@ -75,6 +75,24 @@ impl KernelFile {
     ///
     /// [`KernelError`].
     pub fn parse(data: &[u8]) -> Result<Self, KernelError> {
+        let (kernel, header) = Self::parse_any(data)?;
+        header.ok_or(KernelError::NoHeader)?;
+        Ok(kernel)
+    }
+
+    /// A kernel without a file: all that is known of it is where its header is.
+    pub(crate) fn unknown(header: u64) -> Self {
+        Self {
+            symbols: HashMap::new(),
+            build_id: None,
+            build_id_address: None,
+            header,
+            segments: Vec::new(),
+        }
+    }
+
+    /// Reads a kernel's file that may have lost what tells of its header, symbols and notes; and the header's address if it has not.
+    pub(crate) fn parse_any(data: &[u8]) -> Result<(Self, Option<u64>), KernelError> {
         let format = |e: object::Error| KernelError::Format(e.to_string());
         let file = ElfFile64::<LittleEndian>::parse(data).map_err(format)?;
         let machine = file.elf_header().e_machine(LittleEndian);
@@ -118,8 +136,9 @@ impl KernelFile {
             }
         }
         let symbol = kernel.symbols.get(HEADER_SYMBOL).map(|s| s.address);
-        kernel.header = symbol.or(note).ok_or(KernelError::NoHeader)?;
-        Ok(kernel)
+        let header = symbol.or(note);
+        kernel.header = header.unwrap_or(0);
+        Ok((kernel, header))
     }
 
     /// Takes the build id from a note segment, and returns the header's address if a note of `pcu9` names it.
@@ -146,6 +165,11 @@ impl KernelFile {
             }
         }
         Ok(header)
+    }
+
+    /// Is there no file?
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.segments.is_empty()
     }
 
     /// The symbol of that name, exactly as it stands in the file.

@@ -47,6 +47,7 @@
 //! Beyond libkvm: [`Kpcpu::units`] (owners and counters), [`Kpcpu::lwps`] (where each LWP's newest state is), [`Kpcpu::fpu`] (saved
 //! registers). No bytes make the reader panic or loop: what is damaged is an error, and every count is bounded.
 
+mod consistent;
 mod dump;
 mod error;
 mod fpu;
@@ -54,10 +55,13 @@ mod handle;
 mod header;
 mod hex;
 mod kernel;
+mod live;
 mod memory;
+mod note;
 mod paging;
 mod percpu;
 mod qmp;
+pub mod stat;
 mod table;
 mod units;
 
@@ -67,7 +71,8 @@ pub use self::fpu::FpuRegisters;
 pub use self::handle::{Kpcpu, Torn};
 pub use self::header::{AreaFormat, HeaderError};
 pub use self::kernel::{KernelError, KernelFile, Symbol};
-pub use self::memory::PhysicalMemory;
+pub use self::live::{Live, LiveError, Way};
+pub use self::memory::{Gone, PhysicalMemory};
 pub use self::paging::{AddressSpace, Levels, Mapping, TranslateError};
 pub use self::percpu::{CpuState, Pcpu};
 pub use self::qmp::{Qmp, QmpError};

@@ -76,7 +76,7 @@ impl Kpcpu {
     /// If the header cannot be read.
     #[doc(alias = "kvm_getmaxcpu")]
     pub fn getmaxcpu(&self) -> Result<u32> {
-        Ok(self.header()?.max_cpus)
+        self.consistent(|this| Ok(this.header()?.max_cpus))
     }
 
     /// How many CPUs are started. Their ids need not follow each other: see [`present`](Self::present). FreeBSD: `kvm_getncpus`.
@@ -86,7 +86,7 @@ impl Kpcpu {
     /// If the table of CPUs cannot be read.
     #[doc(alias = "kvm_getncpus")]
     pub fn getncpus(&self) -> Result<u32> {
-        let started = self.ids(|group| group.started)?;
+        let started = self.consistent(|this| this.ids(|group| group.started))?;
         Ok(u32::try_from(started.len()).unwrap_or(u32::MAX))
     }
 
@@ -96,7 +96,7 @@ impl Kpcpu {
     ///
     /// As [`getncpus`](Self::getncpus).
     pub fn present(&self) -> Result<Vec<u32>> {
-        self.ids(|group| group.present)
+        self.consistent(|this| this.ids(|group| group.present))
     }
 
     /// The ids, below the bound, of the CPUs in a set.
@@ -113,6 +113,10 @@ impl Kpcpu {
     /// If the number is one that no CPU can have, or the block cannot be read.
     #[doc(alias = "kvm_getpcpu")]
     pub fn getpcpu(&self, cpu: u32) -> Result<Option<Pcpu>> {
+        self.consistent(|this| this.read_pcpu(cpu))
+    }
+
+    fn read_pcpu(&self, cpu: u32) -> Result<Option<Pcpu>> {
         let header = self.header()?;
         self.check_id(cpu)?;
         let cpus = self.cpus()?;
@@ -148,10 +152,11 @@ impl Kpcpu {
     /// If there is no such CPU now; the one before stays selected.
     #[doc(alias = "kvm_dpcpu_setcpu")]
     pub fn dpcpu_setcpu(&mut self, cpu: u32) -> Result<()> {
-        self.check_id(cpu)?;
-        if !self.cpus()?.is_in(cpu, |g| g.present) {
-            return Err(Error::CpuAbsent(cpu));
-        }
+        self.consistent(|this| {
+            this.check_id(cpu)?;
+            let is_present = this.cpus()?.is_in(cpu, |g| g.present);
+            is_present.then_some(()).ok_or(Error::CpuAbsent(cpu))
+        })?;
         self.current_cpu = cpu;
         Ok(())
     }
@@ -164,13 +169,16 @@ impl Kpcpu {
     /// If the CPU is not there, the bytes are not all per-CPU data, or they cannot be read.
     #[doc(alias = "kvm_read_zpcpu")]
     pub fn read_zpcpu(&self, base: u64, buffer: &mut [u8], cpu: u32) -> Result<usize> {
-        let address = self.on_cpu(base, buffer.len() as u64, cpu)?;
-        self.read_as(&format!("CPU {cpu}'s copy of {base:#x}"), address, buffer)?;
-        Ok(buffer.len())
+        self.consistent(|this| {
+            let address = this.on_cpu(base, buffer.len() as u64, cpu)?;
+            this.read_as(&format!("CPU {cpu}'s copy of {base:#x}"), address, buffer)?;
+            Ok(buffer.len())
+        })
     }
 
     /// The value of the counter named `base`: the wrapping sum over the CPUs that are present, started or not. FreeBSD:
-    /// `kvm_counter_u64_fetch`, where an error looks like 0 and sparse ids are left out.
+    /// `kvm_counter_u64_fetch`, where an error looks like 0 and sparse ids are left out. Of a kernel that runs and adds meanwhile, it
+    /// lies between the sums at the begin and at the end of the call.
     ///
     /// # Errors
     ///
@@ -189,12 +197,14 @@ impl Kpcpu {
     ///
     /// As [`read_zpcpu`](Self::read_zpcpu).
     pub fn counter_u64_percpu(&self, base: u64) -> Result<Vec<(u32, u64)>> {
-        let part = |cpu| {
-            let mut bytes = [0; 8];
-            self.read_zpcpu(base, &mut bytes, cpu)?;
-            Ok((cpu, u64::from_le_bytes(bytes)))
-        };
-        self.present()?.into_iter().map(part).collect()
+        self.consistent(|this| {
+            let part = |cpu| {
+                let mut bytes = [0; 8];
+                this.read_zpcpu(base, &mut bytes, cpu)?;
+                Ok((cpu, u64::from_le_bytes(bytes)))
+            };
+            this.present()?.into_iter().map(part).collect()
+        })
     }
 
     /// The base of a counter, by its name: what [`counter_u64_fetch`](Self::counter_u64_fetch) takes.
@@ -203,6 +213,10 @@ impl Kpcpu {
     ///
     /// If nothing has the name, or it was not allocated yet.
     pub fn counter(&self, name: &str) -> Result<u64> {
+        self.consistent(|this| this.find_counter(name))
+    }
+
+    fn find_counter(&self, name: &str) -> Result<u64> {
         let is_counter = |kind| matches!(kind, Kind::Counter | Kind::CounterHandle);
         match self.descriptor(name, is_counter)? {
             Some(found) if found.kind == Kind::Counter => Ok(found.at),

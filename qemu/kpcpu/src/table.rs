@@ -64,6 +64,10 @@ impl Kpcpu {
     #[doc(alias = "kvm_nlist")]
     #[doc(alias = "kvm_nlist2")]
     pub fn nlist(&self, name: &str) -> Result<Found> {
+        self.consistent(|this| this.find(name))
+    }
+
+    fn find(&self, name: &str) -> Result<Found> {
         let per_cpu = |kind| matches!(kind, Kind::Variable | Kind::Counter);
         if let Some(found) = self.descriptor(name, per_cpu)? {
             return self.on_current_cpu(found.at, found.bytes);
@@ -89,7 +93,7 @@ impl Kpcpu {
     ///
     /// If the table cannot be read.
     pub fn table(&self) -> Result<Vec<Descriptor>> {
-        Ok(self.descriptors()?.to_vec())
+        self.consistent(|this| Ok(this.descriptors()?.to_vec()))
     }
 
     fn on_current_cpu(&self, name: u64, bytes: u64) -> Result<Found> {

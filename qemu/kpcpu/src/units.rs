@@ -82,6 +82,10 @@ impl Kpcpu {
     ///
     /// If they cannot be read.
     pub fn unit_names(&self) -> Result<Vec<String>> {
+        self.consistent(Self::read_unit_names)
+    }
+
+    fn read_unit_names(&self) -> Result<Vec<String>> {
         let header = self.header()?;
         let text = self.read_text("the names of the units", header.unit_names)?;
         let mut names: Vec<_> = text.lines().map(String::from).collect();
@@ -98,6 +102,10 @@ impl Kpcpu {
     ///
     /// If they cannot be read.
     pub fn counter_names(&self) -> Result<Vec<String>> {
+        self.consistent(Self::read_counter_names)
+    }
+
+    fn read_counter_names(&self) -> Result<Vec<String>> {
         let header = self.header()?;
         let text = self.read_text("the names of the counters", header.counter_names)?;
         let n_counters = header.pcu.n_counters as usize;
@@ -110,6 +118,10 @@ impl Kpcpu {
     ///
     /// If the CPU is not there, or its state cannot be read.
     pub fn units(&self, cpu: u32) -> Result<Vec<Unit>> {
+        self.consistent(|this| this.read_units(cpu))
+    }
+
+    fn read_units(&self, cpu: u32) -> Result<Vec<Unit>> {
         let block = self.getpcpu(cpu)?.ok_or(Error::CpuAbsent(cpu))?;
         if block.pcu == 0 {
             return Ok(Vec::new());
@@ -155,6 +167,10 @@ impl Kpcpu {
     ///
     /// If the kernel keeps no list that it told of, or the list is damaged.
     pub fn lwps(&self) -> Result<Vec<Lwp>> {
+        self.consistent(Self::read_lwps)
+    }
+
+    fn read_lwps(&self) -> Result<Vec<Lwp>> {
         let layout = self.header()?.lwp;
         let list = layout.list.ok_or(Error::NotSaid("where its LWPs are"))?;
         let next = layout
@@ -182,6 +198,10 @@ impl Kpcpu {
     ///
     /// If it cannot be read, or the kernel does not say where its PCU state is.
     pub fn lwp(&self, address: u64) -> Result<Lwp> {
+        self.consistent(|this| this.read_lwp(address))
+    }
+
+    fn read_lwp(&self, address: u64) -> Result<Lwp> {
         let header = self.header()?;
         let (layout, pcu) = (header.lwp, header.pcu);
         let what = format!("the LWP at {address:#x}");

@@ -142,7 +142,33 @@ fn wrong_arguments_have_status_2_and_a_missing_dump_1() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.starts_with("pcustat: kernel /nowhere/dump.kernel: No such file"),
+        said.starts_with("pcustat: dump /nowhere/dump: No such file"),
         "{said}"
     );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pcustat"));
+    let output = command.args(["/nowhere/dump", "--kernel", "/nowhere/kernel"]);
+    let output = output.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("pcustat: kernel /nowhere/kernel: No such file"),
+        "{said}"
+    );
+    // A dump stays as it is.
+    for argument in [
+        &["--interval", "1"][..],
+        &["--count", "2"],
+        &["lwp", "2", "--follow"],
+        &["--interval", "0"],
+        &["--interval", "x"],
+        &["--count", "0"],
+        &["--by", "gdb"],
+    ] {
+        let (status, said, complaints) = pcustat(&image(), argument);
+        assert_eq!(
+            (status, said.as_str()),
+            (2, ""),
+            "{argument:?}: {complaints}"
+        );
+    }
 }

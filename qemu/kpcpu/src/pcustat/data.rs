@@ -1,12 +1,14 @@
 //! Counters and per-CPU variables.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
-use comfy_table::Table;
+use pcu9_kpcpu::stat::{Column, Layout, Page, per_second, rate};
 use pcu9_kpcpu::{Error, Kind, Kpcpu};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::show::{Output, table};
+use crate::Result;
 
 #[derive(Serialize)]
 struct Counter {
@@ -15,42 +17,95 @@ struct Counter {
     per_cpu: Vec<(u32, u64)>,
 }
 
-pub(crate) fn counters(kernel: &Kpcpu, output: &Output) -> Result<(), Box<dyn std::error::Error>> {
-    let mut counters = Vec::new();
-    for descriptor in kernel.table()? {
-        if !matches!(descriptor.kind, Kind::Counter | Kind::CounterHandle) {
-            continue;
-        }
-        let base = match kernel.counter(&descriptor.name) {
-            Err(Error::NotAllocated(_)) => continue,
-            base => base?,
-        };
-        let per_cpu = kernel.counter_u64_percpu(base)?;
-        counters.push(Counter {
-            name: descriptor.name,
-            value: per_cpu
-                .iter()
-                .fold(0, |sum, (_, part)| sum.wrapping_add(*part)),
-            per_cpu,
-        });
+/// All counters that there are.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Counters(Vec<Counter>);
+
+impl Counters {
+    pub(crate) fn read(kernel: &Kpcpu) -> Result<Self> {
+        Ok(kernel.consistent(|kernel| {
+            let mut counters = Vec::new();
+            for descriptor in kernel.table()? {
+                if !matches!(descriptor.kind, Kind::Counter | Kind::CounterHandle) {
+                    continue;
+                }
+                let base = match kernel.counter(&descriptor.name) {
+                    Err(Error::NotAllocated(_)) => continue,
+                    base => base?,
+                };
+                let per_cpu = kernel.counter_u64_percpu(base)?;
+                let parts = per_cpu.iter().map(|(_, part)| part);
+                counters.push(Counter {
+                    name: descriptor.name,
+                    value: parts.fold(0, |sum, part| sum.wrapping_add(*part)),
+                    per_cpu,
+                });
+            }
+            Ok(Self(counters))
+        })?)
     }
-    let cpus = kernel.present()?;
-    output.write(&counters, |counters| vec![of_counters(counters, &cpus)])
+
+    /// Values and each CPU's part; or since `before` values, and all else as rates per second.
+    pub(crate) fn add_to(&self, page: &mut Page, before: Option<(&Self, Duration)>) {
+        if let Some((_, elapsed)) = before {
+            let seconds = elapsed.as_secs_f64();
+            page.wrapped(&format!(
+                "values, and counts per second over the last {seconds:.1} s"
+            ));
+            page.line("");
+        }
+        let parts = self.0.iter().flat_map(|counter| &counter.per_cpu);
+        let cpus: BTreeSet<u32> = parts.map(|(cpu, _)| *cpu).collect();
+        let mut columns = vec![Column::text("COUNTER"), Column::number("VALUE")];
+        columns.extend(before.map(|_| Column::number("PER SECOND")));
+        let ranked = (1..).zip(&cpus);
+        columns.extend(ranked.map(|(rank, cpu)| Column::number(format!("CPU {cpu}")).rank(rank)));
+        let mut layout = Layout::new(columns);
+        for counter in &self.0 {
+            let mut row = vec![counter.name.clone(), counter.value.to_string()];
+            let old = before.map(|(before, elapsed)| (before.named(&counter.name), elapsed));
+            row.extend(old.map(|(old, elapsed)| {
+                let old = old.map_or(0, |old| old.value);
+                rate(counter.value.wrapping_sub(old), elapsed)
+            }));
+            row.extend(cpus.iter().map(|&cpu| {
+                let part = counter.part(cpu);
+                match old {
+                    None => part.to_string(),
+                    Some((old, elapsed)) => {
+                        let old = old.map_or(0, |old| old.part(cpu));
+                        rate(part.wrapping_sub(old), elapsed)
+                    }
+                }
+            }));
+            layout.row(row);
+        }
+        layout.add_to(page);
+    }
+
+    /// Counts per second, by name.
+    pub(crate) fn rates(&self, before: &Self, elapsed: Duration) -> BTreeMap<&str, f64> {
+        let rates = self.0.iter().map(|counter| {
+            let old = before.named(&counter.name).map_or(0, |old| old.value);
+            let events = counter.value.wrapping_sub(old);
+            (counter.name.as_str(), per_second(events, elapsed))
+        });
+        rates.collect()
+    }
+
+    fn named(&self, name: &str) -> Option<&Counter> {
+        self.0.iter().find(|counter| counter.name == name)
+    }
 }
 
-fn of_counters(counters: &[Counter], cpus: &[u32]) -> Table {
-    let head = ["COUNTER".to_owned(), "VALUE".to_owned()];
-    let mut table = table(
-        head.into_iter()
-            .chain(cpus.iter().map(|cpu| format!("CPU {cpu}"))),
-        1,
-    );
-    for counter in counters {
-        let first = [counter.name.clone(), counter.value.to_string()];
-        let parts = counter.per_cpu.iter().map(|(_, part)| part.to_string());
-        table.add_row(first.into_iter().chain(parts));
+impl Counter {
+    fn part(&self, cpu: u32) -> u64 {
+        let mut parts = self.per_cpu.iter();
+        parts
+            .find(|(number, _)| *number == cpu)
+            .map_or(0, |(_, part)| *part)
     }
-    table
 }
 
 #[derive(Serialize)]
@@ -61,44 +116,72 @@ struct Copy {
     value: Option<i128>,
 }
 
-pub(crate) fn dpcpu(
-    kernel: &mut Kpcpu,
-    name: &str,
-    cpu: Option<u32>,
-    output: &Output,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let type_name = type_of(kernel, name)?;
-    let cpus = match cpu {
-        Some(cpu) => vec![cpu],
-        None => kernel.present()?,
-    };
-    let mut copies = Vec::new();
-    for cpu in cpus {
-        kernel.dpcpu_setcpu(cpu)?;
-        let found = kernel.nlist(name)?;
-        if found.cpu.is_none() {
-            return Err(format!("`{name}` is not a per-CPU variable").into());
-        }
-        let mut bytes = vec![0; usize::try_from(found.bytes)?.min(1 << 16)];
-        kernel.read(found.address, &mut bytes)?;
-        copies.push(Copy {
-            cpu,
-            address: format!("{:#x}", found.address),
-            value: number(&type_name, &bytes),
-            bytes: hex(&bytes),
-        });
+/// A variable on each CPU that was asked for.
+pub(crate) struct Copies {
+    name: String,
+    type_name: String,
+    on_cpus: Vec<Copy>,
+}
+
+impl Serialize for Copies {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.on_cpus.serialize(to)
     }
-    output.write(&copies, |copies| vec![of_copies(copies, name, &type_name)])
+}
+
+impl Copies {
+    pub(crate) fn read(kernel: &mut Kpcpu, name: &str, cpu: Option<u32>) -> Result<Self> {
+        let type_name = type_of(kernel, name)?;
+        let cpus = match cpu {
+            Some(cpu) => vec![cpu],
+            None => kernel.present()?,
+        };
+        let mut copies = Vec::new();
+        for cpu in cpus {
+            kernel.dpcpu_setcpu(cpu)?;
+            let found = kernel.nlist(name)?;
+            if found.cpu.is_none() {
+                return Err(format!("`{name}` is not a per-CPU variable").into());
+            }
+            let mut bytes = vec![0; usize::try_from(found.bytes)?.min(1 << 16)];
+            kernel.read(found.address, &mut bytes)?;
+            copies.push(Copy {
+                cpu,
+                address: format!("{:#x}", found.address),
+                value: number(&type_name, &bytes),
+                bytes: hex(&bytes),
+            });
+        }
+        Ok(Self {
+            name: name.into(),
+            type_name,
+            on_cpus: copies,
+        })
+    }
+
+    pub(crate) fn add_to(&self, page: &mut Page) {
+        let head = format!("{}: {}", self.name, self.type_name);
+        let mut layout = Layout::new([
+            Column::text("CPU"),
+            Column::text("ADDRESS").rank(1),
+            Column::number(head),
+        ]);
+        for copy in &self.on_cpus {
+            let value = copy.value.map(|value| value.to_string());
+            let value = value.unwrap_or_else(|| copy.bytes.clone());
+            layout.row([copy.cpu.to_string(), copy.address.clone(), value]);
+        }
+        layout.add_to(page);
+    }
 }
 
 /// The type as the kernel's source has it; empty for a symbol that no descriptor names.
-fn type_of(kernel: &Kpcpu, name: &str) -> Result<String, Error> {
+fn type_of(kernel: &Kpcpu, name: &str) -> Result<String> {
     let is_it = |whole: &str| {
         let rest = whole.strip_suffix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
     };
-    let table = kernel.table()?;
-    let found = table.into_iter().find(|d| is_it(&d.name));
+    let found = kernel.table()?.into_iter().find(|d| is_it(&d.name));
     Ok(found.map(|d| d.type_name).unwrap_or_default())
 }
 
@@ -123,16 +206,6 @@ fn number(type_name: &str, bytes: &[u8]) -> Option<i128> {
     let mut whole = [fill; 16];
     whole[..bytes.len()].copy_from_slice(bytes);
     Some(i128::from_le_bytes(whole))
-}
-
-fn of_copies(copies: &[Copy], name: &str, type_name: &str) -> Table {
-    let mut table = table(["CPU", "ADDRESS", &format!("{name}: {type_name}")], 2);
-    for copy in copies {
-        let value = copy.value.map(|value| value.to_string());
-        let value = value.unwrap_or_else(|| copy.bytes.clone());
-        table.add_row([copy.cpu.to_string(), copy.address.clone(), value]);
-    }
-    table
 }
 
 /// Bytes in the order of memory, with a space after every eight.
