@@ -7,7 +7,9 @@
 //!
 //! 1. By the symbol `pcu9_header` of the kernel's ELF file.
 //! 2. By the ELF note with name `pcu9` and type 1 ([`Note`]), in the file and in the loaded image.
-//! 3. By its first sixteen bytes, [`MAGIC`], at a multiple of 64 in physical memory; `address` then says where the
+//! 3. By the ELF note with name `pcu9` and type 2 ([`HeaderNote`]) in a dump, which holds a copy: the header itself is where its
+//!    `address` is, by `root_table` or `image_bias`.
+//! 4. By its first sixteen bytes, [`MAGIC`], at a multiple of 64 in physical memory; `address` then says where the
 //!    kernel sees it. A position-independent kernel was loaded elsewhere by the difference to its symbol.
 //!
 //! Its physical address follows without page tables: `p_paddr` of the ELF segment that holds it. Then `root_table`
@@ -86,6 +88,15 @@
 //! it has none. A clean word (bit 0 clear, bit 1 set, CPU not 0) whose serial is that CPU's tag serial, the tag not live, means that the
 //! registers equal memory.
 
+macro_rules! assert_offsets {
+    ($type:ty { $($field:ident: $offset:expr,)* } $bytes:expr) => {
+        $(const_assert_eq!(offset_of!($type, $field), $offset);)*
+        const_assert_eq!(size_of::<$type>(), $bytes);
+    };
+}
+
+mod note;
+
 use core::mem::offset_of;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
@@ -95,6 +106,8 @@ use static_assertions::{assert_eq_size, const_assert_eq};
 use super::descriptor::{Descriptor, Text};
 use super::table::CpuGroup;
 use crate::pcu::Layout;
+
+pub use self::note::{HeaderNote, Note};
 
 /// What the header begins with.
 pub const MAGIC: [u8; 16] = *b"\x7fpcu9 percpu hdr";
@@ -238,29 +251,6 @@ pub enum AreaFormat {
     Compacted = 3,
 }
 
-/// The ELF note that names the header: type 1, name `pcu9`, 36 bytes in all.
-///
-/// | at | bytes | field |
-/// |---|---|---|
-/// | 0 | 4 | `n_namesz`: 5 |
-/// | 4 | 4 | `n_descsz`: 16 |
-/// | 8 | 4 | `n_type`: 1 |
-/// | 12 | 8 | name: `pcu9`, filled up with 0 |
-/// | 20 | 4 | the header's version |
-/// | 24 | 4 | the header's size |
-/// | 28 | 8 | its address, as linked |
-#[derive(Debug)]
-#[repr(C, packed(4))]
-pub struct Note {
-    name_bytes: u32,
-    descriptor_bytes: u32,
-    kind: u32,
-    name: [u8; 8],
-    version: u32,
-    header_bytes: u32,
-    header: *const Header,
-}
-
 #[doc(hidden)]
 pub const NO_UNITS: Layout = Layout {
     n_units: 0,
@@ -370,36 +360,11 @@ impl FpuLayout {
     }
 }
 
-impl Note {
-    /// The note for the header at `header`.
-    pub const fn new(header: *const Header) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "384")]
-        Self {
-            name_bytes: 5,
-            descriptor_bytes: 16,
-            kind: 1,
-            name: *b"pcu9\0\0\0\0",
-            version: VERSION,
-            header_bytes: size_of::<Header>() as u32,
-            header,
-        }
-    }
-}
-
 // SAFETY: the pointers are to what never changes and lives as long as the kernel; all else is atomic.
 unsafe impl Sync for Header {}
-// SAFETY: never changed; the pointer is not followed.
-unsafe impl Sync for Note {}
 
 /// `e_machine` of x86-64: System V ABI, AMD64 supplement, "Machine Information".
 const EM_X86_64: u32 = 62;
-
-macro_rules! assert_offsets {
-    ($type:ty { $($field:ident: $offset:expr,)* } $bytes:expr) => {
-        $(const_assert_eq!(offset_of!($type, $field), $offset);)*
-        const_assert_eq!(size_of::<$type>(), $bytes);
-    };
-}
 
 // The layout is for 64-bit kernels.
 assert_eq_size!(*const u8, u64);
@@ -458,15 +423,6 @@ assert_offsets!(FpuLayout {
     area_bytes: 16,
     xcr0: 24,
 } 32);
-assert_offsets!(Note {
-    name_bytes: 0,
-    descriptor_bytes: 4,
-    kind: 8,
-    name: 12,
-    version: 20,
-    header_bytes: 24,
-    header: 28,
-} 36);
 assert_offsets!(CpuGroup {
     present: 0,
     started: 8,

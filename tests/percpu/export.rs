@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use object::read::elf::{ElfFile64, FileHeader};
 use object::{LittleEndian, Object, ObjectSymbol};
-use pcu9::percpu::header::{MAGIC, VERSION};
+use pcu9::percpu::header::{HeaderNote, MAGIC, VERSION};
 use pcu9::percpu::{CounterU64, Pcpu, Translation};
 
 use crate::machine::{
@@ -78,6 +78,25 @@ fn the_file_names_the_header_by_symbol_and_by_note() {
     }
     assert_eq!(found, 1);
     assert!(file.elf_header().e_machine(LittleEndian) == 62 && bias.is_multiple_of(4096));
+}
+
+#[test]
+fn the_note_that_travels_is_a_copy_of_the_header_behind_20_bytes() {
+    let machine = Machine::new(&[3]);
+    let header = header_of(machine);
+    machine.percpu.header().set_build_id(&[0xab; 20]);
+    // SAFETY: the machine is this test's, and nothing changes it.
+    let note = unsafe { HeaderNote::of(machine.percpu.header()) };
+    assert_eq!(size_of_val(&note), 404);
+    let note = Memory(std::ptr::from_ref(&note).expose_provenance());
+    assert_eq!([0, 4, 8].map(|at| note.u32(at)), [5, 384, 2]);
+    assert_eq!(
+        [note.u32(12), note.u32(16)],
+        [u32::from_le_bytes(*b"pcu9"), 0]
+    );
+    for at in (0..384).step_by(4) {
+        assert_eq!(note.u32(20 + at), header.u32(at), "{at}");
+    }
 }
 
 #[test]

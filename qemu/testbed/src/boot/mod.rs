@@ -1,14 +1,17 @@
 //! From the loader's first jump to a machine on which kernel threads run.
 //!
 //! In the order in which things happen: [`entry`] (assembly), [`start`] below, the loader's report ([`pvh`],
-//! [`multiboot2`], both giving an [`info::BootInfo`]), [`acpi`] (which CPUs there are), and then the start of the other
+//! [`multiboot2`], both giving an [`info::BootInfo`]), [`vmcoreinfo`] (who dumps the memory is told where
+//! to look), [`acpi`] (which CPUs there are), and then the start of the other
 //! parts, each in its own module.
 
 pub(crate) mod acpi;
 mod entry;
+mod fw_cfg;
 pub(crate) mod info;
 mod multiboot2;
 mod pvh;
+mod vmcoreinfo;
 
 use crate::{cpu, memory, sched, serial};
 use info::BootInfo;
@@ -29,6 +32,7 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
     let info = BootInfo::keep(info);
     memory::init(info);
     cpu::init_boot_cpu();
+    vmcoreinfo::announce();
     cpu::time::calibrate();
     let apic_ids = acpi::apic_ids(info);
     sched::init_cpu();

@@ -45,6 +45,17 @@ pub(crate) fn direct_map<T>(phys: u64) -> *mut T {
     core::ptr::with_exposed_provenance_mut((DIRECT_MAP + phys) as usize)
 }
 
+/// The physical address of what is on the heap, which is a piece of the direct map.
+///
+/// # Panics
+///
+/// For anything else.
+pub(crate) fn heap_phys<T>(pointer: *const T) -> u64 {
+    let phys = (pointer.addr() as u64).wrapping_sub(DIRECT_MAP);
+    assert!(phys < direct_map_bytes(), "{pointer:?} is not on the heap");
+    phys
+}
+
 /// A number that may be read from any memory.
 pub(crate) trait Number: Copy {}
 impl Number for u8 {}
