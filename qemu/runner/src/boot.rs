@@ -58,7 +58,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let machine = Machine {
         kernel: &image,
         initrd: None,
-        qmp: None,
+        control: None,
         append: kernel_options(None, true),
         model: &args.cpu,
         cpus: args.cpus.unwrap_or_else(|| kernel.default_cpus()),
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let machine = Machine {
         kernel: &args.image,
         initrd: None,
-        qmp: None,
+        control: None,
         append: kernel_options(selection.for_guest(), true),
         model: "max",
         cpus,

@@ -119,6 +119,17 @@ pub(crate) struct DemoArgs {
     /// is in it; needs one policy
     #[arg(long, value_name = "FILE")]
     pub(crate) dump: Option<PathBuf>,
+    /// Write the dump so long after the first program began, and let the guest go on; at the end every program has exited, and
+    /// owns nothing
+    #[arg(long, value_name = "SECONDS", requires = "dump", value_parser = seconds)]
+    pub(crate) dump_after: Option<f64>,
+    /// Show who owns the FPU on which CPU while the guest runs, and what that costs
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Let others look while the guest runs: `cargo pcustat FILE` in another terminal. QEMU listens at FILE, and the kernel is put
+    /// at FILE.kernel; both go at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: Option<PathBuf>,
     /// How long the guest may run
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,
@@ -185,7 +196,27 @@ pub(crate) struct RunArgs {
     pub(crate) arguments: Vec<String>,
 }
 
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number @ 0.0..=86400.0) => Ok(number),
+        _ => Err("not a number from 0 to 86400".into()),
+    }
+}
+
 impl DemoArgs {
+    /// Returns the first option that looks into the guest.
+    fn looks(&self) -> Option<&'static str> {
+        let options = [
+            ("--dump", self.dump.is_some()),
+            ("--watch", self.watch),
+            ("--socket", self.socket.is_some()),
+        ];
+        options
+            .into_iter()
+            .find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
     /// Returns the emulator and the model for people.
     pub(crate) fn machine(&self) -> String {
         match self.emulator {
@@ -241,10 +272,11 @@ impl Command {
                     "--trace needs one policy: --policy all runs every one, and a trace file holds one run",
                 ))
             }
-            Self::Demo(args) if args.dump.is_some() && args.emulator == Kind::Bochs => {
-                Err(Error::unusable(
-                    "--dump needs QEMU, which can be asked for the guest's memory: leave --emulator bochs out",
-                ))
+            Self::Demo(args) if args.emulator == Kind::Bochs && args.looks().is_some() => {
+                Err(Error::unusable(format!(
+                    "{} needs QEMU, which can be asked for the guest's memory: leave --emulator bochs out",
+                    args.looks().unwrap_or_default()
+                )))
             }
             Self::Demo(args) if args.dump.is_some() && args.policy == Policies::All => {
                 Err(Error::unusable(
@@ -309,6 +341,13 @@ mod tests {
             "r demo --trace",
             "r demo --policy all --dump file",
             "r demo --dump",
+            "r demo --dump-after 1",
+            "r demo --dump file --dump-after x",
+            "r demo --dump file --dump-after -1",
+            "r demo --watch --emulator bochs",
+            "r demo --socket file --emulator bochs",
+            "r demo --dump file --emulator bochs",
+            "r demo --socket",
             "r demo --timeout 0",
             "r demo --what",
             "r demo extra",

@@ -1,6 +1,7 @@
 //! `cargo demo`: programs that use the FPU share CPUs under pcu9, and the host says whether any of them noticed.
 
 mod compare;
+mod dumping;
 mod identities;
 mod plan;
 mod policies;
@@ -12,6 +13,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{DemoArgs, Policies};
+use crate::control;
 use crate::dump;
 use crate::emulator;
 use crate::error::{During, Error, Result};
@@ -36,6 +38,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     }
     if let Some(path) = &args.dump {
         dump::check(path)?;
+    }
+    if let Some(path) = &args.socket {
+        control::check_socket(path)?;
     }
     let mut problems = Vec::new();
     let mut result = steps(args, &mut runs, &mut problems);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::bochs::Bochs;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::process::{Ended, end_with_parent, wait_until};
 use crate::qemu::Qemu;
@@ -47,8 +48,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     /// An archive that the kernel gets.
     pub(crate) initrd: Option<&'a Path>,
-    /// The socket at which QEMU takes commands; Bochs has none.
-    pub(crate) qmp: Option<&'a Path>,
+    /// The way into the guest for whoever looks; Bochs has none.
+    pub(crate) control: Option<&'a Control>,
     /// The kernel's command line, without what tells of the machine.
     pub(crate) append: String,
     /// The CPU's model, with the emulator's name.

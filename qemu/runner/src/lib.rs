@@ -25,7 +25,10 @@ mod bochs;
 mod emulator;
 mod qemu;
 
+mod control;
 mod dump;
+mod looking;
+mod watch;
 
 mod boot;
 mod demo;
@@ -37,8 +40,8 @@ pub mod softfloat;
 use std::process::ExitCode;
 
 pub use boot::{Run, boot_test};
-pub use dump::{Held, boot_and_hold};
 pub use error::{Error, Result};
+pub use looking::{Guest, Held, Looking, boot_and_hold};
 
 /// Sets a table in columns: the first column to the left, the others to the right.
 #[must_use]

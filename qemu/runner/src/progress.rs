@@ -5,7 +5,9 @@ use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
+use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
+use pcu9_kpcpu::stat::Page;
 
 /// How often a step that takes long says so where there is no terminal.
 const PLAIN_PERIOD: Duration = Duration::from_secs(15);
@@ -14,6 +16,9 @@ const PLAIN_PERIOD: Duration = Duration::from_secs(15);
 pub(crate) fn say(what: impl Display) {
     eprintln!("pcu9: {what}");
 }
+
+/// A step, and below it a page.
+const WITH_BOARD: &str = "pcu9: {msg} {spinner} [{elapsed}]\n\n{prefix}\n";
 
 /// A step that takes a while.
 #[derive(Debug)]
@@ -46,6 +51,16 @@ impl Step {
             what,
             started: now,
             noted: Cell::new(now),
+        }
+    }
+
+    /// Makes room below the step for pages that replace each other.
+    pub(crate) fn board(&self) -> Board {
+        if let (Some(bar), Ok(style)) = (&self.bar, ProgressStyle::with_template(WITH_BOARD)) {
+            bar.set_style(style);
+        }
+        Board {
+            bar: self.bar.clone(),
         }
     }
 
@@ -89,6 +104,42 @@ impl Step {
         if self.bar.is_some() || seconds >= 2.0 {
             say(format_args!("{}: done in {seconds:.1} s", self.what));
         }
+    }
+}
+
+/// Lines below a step's own, each set in the place of the one before; without a terminal they follow each other.
+#[derive(Debug)]
+pub(crate) struct Board {
+    bar: Option<ProgressBar>,
+}
+
+impl Board {
+    /// How wide a line may be.
+    pub(crate) fn width(&self) -> usize {
+        match self.bar {
+            Some(_) => usize::from(Term::stderr().size().1),
+            None => usize::MAX,
+        }
+    }
+
+    /// How long a page should stay.
+    pub(crate) fn period(&self) -> Duration {
+        match self.bar {
+            Some(_) => Duration::from_millis(500),
+            None => Duration::from_secs(5),
+        }
+    }
+
+    /// Shows a page, as much of it as the terminal has room for.
+    pub(crate) fn show(&self, page: &mut Page) {
+        let Some(bar) = &self.bar else {
+            eprint!("{}", page.text());
+            return;
+        };
+        let rows = Term::stderr().size().0;
+        // The step's own line, and an empty one on each side.
+        page.cut(usize::from(rows).saturating_sub(4).max(1));
+        bar.set_prefix(page.styled().trim_end().to_owned());
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::dump;
+use crate::control::{Control, MIB};
 use crate::emulator::{Emulator, End, Kind, Machine, Outcome, Tail, watch};
 use crate::error::{Error, Result};
 use crate::install;
@@ -42,7 +42,7 @@ impl Qemu {
         let mut command = Command::new(&self.0);
         command
             .args(["-accel", "tcg", "-cpu", machine.model])
-            .args(["-smp", &machine.cpus.to_string(), "-m", "512M"])
+            .args(["-smp", &machine.cpus.to_string()])
             .args(["-display", "none", "-serial", "stdio", "-monitor", "none"])
             .args(["-no-reboot", "-nic", "none"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
@@ -56,9 +56,14 @@ impl Qemu {
         if let Some(initrd) = machine.initrd {
             command.arg("-initrd").arg(initrd);
         }
-        if let Some(socket) = machine.qmp {
-            command.arg("-qmp").arg(dump::qmp(socket));
-        }
+        let mib = machine.control.map_or(MIB, Control::mib);
+        command.args(["-m", &format!("{mib}M")]);
+        command.args(
+            machine
+                .control
+                .iter()
+                .flat_map(|control| control.arguments()),
+        );
         command.args(["-append", &Kind::Qemu.command_line(machine)]);
         command
     }
@@ -135,7 +140,7 @@ mod tests {
         let machine = Machine {
             kernel: Path::new("kernel"),
             initrd: None,
-            qmp: None,
+            control: None,
             append: "leak=domain".into(),
             model: "max",
             cpus: 2,

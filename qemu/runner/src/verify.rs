@@ -91,6 +91,9 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
         policy,
         trace: None,
         dump: None,
+        dump_after: None,
+        watch: false,
+        socket: None,
         timeout: 300,
         json: None,
     };

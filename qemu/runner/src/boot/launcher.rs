@@ -158,7 +158,7 @@ impl Launch<'_> {
         let machine = Machine {
             kernel: image,
             initrd: None,
-            qmp: None,
+            control: None,
             append,
             model: run.cpu,
             cpus: run.cpus,

@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::compare::{self, Verdict};
+use super::dumping::Dumping;
 use super::identities::{Identity, identities};
 use super::plan::{Archive, Plan, Planned};
 use super::session::{Job, Session};
 use crate::cli::{DemoArgs, Policy};
-use crate::dump::{self, Control};
+use crate::control::{Control, MIB};
+use crate::dump;
 use crate::emulator::{Emulator, Machine, Outcome};
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::progress::Step;
 use crate::trace;
+use crate::watch::watch;
 
 /// Everything that a run found out, as far as it came.
 #[derive(Debug)]
@@ -49,6 +54,18 @@ pub(super) struct Row {
     pub(super) bytes: usize,
     /// What came of it.
     pub(super) verdict: Verdict,
+}
+
+/// Makes the way into the guest, if anybody wants to look.
+fn control(args: &DemoArgs, kernel: &Path) -> Result<Option<Control>> {
+    if args.dump.is_none() && args.socket.is_none() && !args.watch {
+        return Ok(None);
+    }
+    let mut control = Control::new(MIB)?;
+    if let Some(path) = &args.socket {
+        control.listen(path, kernel)?;
+    }
+    Ok(Some(control))
 }
 
 impl Row {
@@ -101,16 +118,14 @@ impl Run {
         (plan, archive): (&Plan, &Archive),
     ) -> Result<Outcome> {
         let copies = plan.copies;
-        let dump = match &args.dump {
-            Some(file) => Some((Control::new()?, file)),
-            None => None,
-        };
-        let option = if dump.is_some() { " hold=1" } else { "" };
+        let control = control(args, kernel)?;
+        let holds = args.dump.is_some() && args.dump_after.is_none();
+        let option = if holds { " hold=1" } else { "" };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
         let machine = Machine {
             kernel,
             initrd: Some(archive.path()),
-            qmp: dump.as_ref().map(|(control, _)| control.socket()),
+            control: control.as_ref(),
             append: format!(
                 "copies={copies} leak={} policy={}{trace}{option}",
                 args.leak.word(),
@@ -126,21 +141,41 @@ impl Run {
             args.machine(),
             plan.programs.len()
         ));
-        let (session, held, problems) = (&mut self.session, &mut self.held, &mut self.problems);
-        let outcome = emulator.run(&machine, &mut |line| {
-            if let (Some((control, file)), Some(word)) = (&dump, dump::held(line)) {
+        let mut dumping = Dumping::new(args, control.as_ref(), kernel);
+        let (session, held) = (&mut self.session, &mut self.held);
+        let mut line = |line: &str| {
+            if let Some(word) = dump::held(line).filter(|_| holds) {
                 step.note("writing the dump");
                 *held = Some(word.to_owned());
-                let made = control.dump_and_quit(kernel, file);
-                problems.extend(made.err().map(|error| error.to_string()));
+                dumping.at_the_end();
             } else if session.take(line) {
                 let (started, ended) = session.progress();
                 step.note(format_args!("{ended} of {started} jobs have ended"));
+                dumping.in_the_midst(started, &step);
             } else {
                 step.print(format_args!("| {line}"));
             }
-        });
+        };
+        let watched = args.watch.then_some(control.as_ref()).flatten();
+        let (outcome, watched) = match watched {
+            None => (emulator.run(&machine, &mut line), Ok(())),
+            Some(control) => {
+                let (board, is_over) = (step.board(), AtomicBool::new(false));
+                thread::scope(|scope| {
+                    let look = || watch(kernel, &control.socket(), &board, &is_over).map(|_| ());
+                    let onlooker = scope.spawn(look);
+                    let outcome = emulator.run(&machine, &mut line);
+                    is_over.store(true, Ordering::Release);
+                    let watched = onlooker.join();
+                    let watched =
+                        watched.unwrap_or_else(|_| Err(Error::failed("--watch panicked")));
+                    (outcome, watched)
+                })
+            }
+        };
         step.done();
+        let problems = [dumping.end(), watched.err().map(|e| e.to_string())];
+        self.problems.extend(problems.into_iter().flatten());
         outcome
     }
 

@@ -63,6 +63,9 @@ fn demo_on(model: &str) -> DemoArgs {
         policy: Policies::One(Policy::Lazy),
         trace: None,
         dump: None,
+        dump_after: None,
+        watch: false,
+        socket: None,
         timeout: 600,
         json: None,
     }
@@ -150,7 +153,7 @@ fn run(emulator: &dyn Emulator, model: &str, test: &Executable, more: &str) -> R
     let machine = Machine {
         kernel: &test.path,
         initrd: None,
-        qmp: None,
+        control: None,
         append: format!("{options} {more}"),
         model,
         cpus: Kernel::named(name).default_cpus(),
