@@ -178,16 +178,15 @@ mod kernel {
         );
     }
 
-    /// CPUs that do not exist but have data: one that never started, one that was taken offline.
+    /// CPUs that do not exist but have data: one that never started, one that was taken offline and has its area at the end of the memory.
     const NEVER_STARTED: usize = 70;
     const TAKEN_OFFLINE: usize = 101;
 
     fn the_truth(case: &mut Case) {
         case.domain_aware();
         move_to(0);
-        for number in [NEVER_STARTED, TAKEN_OFFLINE] {
-            glue::add_cpu(id(number));
-        }
+        glue::add_cpu(id(NEVER_STARTED));
+        let end = glue::add_cpu_at_the_end(id(TAKEN_OFFLINE));
         PERCPU.set_started(id(TAKEN_OFFLINE)).expect("it has data");
         PERCPU.set_offline(id(TAKEN_OFFLINE)).expect("it has data");
         let counter = CounterU64::alloc(&PERCPU).expect("room");
@@ -234,6 +233,7 @@ mod kernel {
             PERCPU.set_offline(id(cpu::n_cpus() - 1)).expect("present");
         }
         tell(&lwps, &counter, &object);
+        line!("@truth area {TAKEN_OFFLINE} physical={end:#x}");
         line!("@truth end");
         while option("hold") == Some("1") {
             hlt();

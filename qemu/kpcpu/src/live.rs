@@ -9,7 +9,7 @@
 mod file;
 mod map;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,6 +81,8 @@ pub struct Live {
     qmp: RefCell<Qmp>,
     stretches: Vec<Stretch>,
     source: Source,
+    /// What became of the guest: it never comes back.
+    gone: Cell<Option<Gone>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Live {
             qmp: RefCell::new(qmp),
             stretches,
             source,
+            gone: Cell::new(None),
         };
         // What happened before this is not news.
         live.qmp.borrow_mut().events()?;
@@ -184,14 +187,22 @@ impl PhysicalMemory for Live {
     }
 
     fn check(&self) -> Result<(), Gone> {
-        let events = self.qmp.borrow_mut().events();
-        let events = events.map_err(|_| Gone::Closed)?;
-        let tells = |name: &str| events.iter().any(|event| event == name);
-        match () {
-            () if tells("SHUTDOWN") => Err(Gone::Shutdown),
-            () if tells("RESET") => Err(Gone::Reset),
-            () => Ok(()),
+        if let Some(gone) = self.gone.get() {
+            return Err(gone);
         }
+        let gone = match self.qmp.borrow_mut().events() {
+            Err(_) => Some(Gone::Closed),
+            Ok(events) => {
+                let tells = |name: &str| events.iter().any(|event| event == name);
+                match () {
+                    () if tells("SHUTDOWN") => Some(Gone::Shutdown),
+                    () if tells("RESET") => Some(Gone::Reset),
+                    () => None,
+                }
+            }
+        };
+        self.gone.set(gone);
+        gone.map_or(Ok(()), Err)
     }
 }
 

@@ -16,7 +16,9 @@ use pcu9::x86_64::machine::Native;
 use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 
-pub use self::percpu::{CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu};
+pub use self::percpu::{
+    CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu, add_cpu_at_the_end,
+};
 use crate::cpu::{self, crosscall};
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;

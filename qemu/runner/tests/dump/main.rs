@@ -5,13 +5,15 @@
 #![cfg(not(target_os = "none"))]
 
 mod gdb;
+mod note;
 mod other_readers;
+mod running;
 mod truth;
 
 use std::path::PathBuf;
 
-use pcu9_kpcpu::Kpcpu;
-use pcu9_runner::{Held, Run, boot_and_hold};
+use pcu9_kpcpu::{KernelFile, Kpcpu, Live, Way};
+use pcu9_runner::{Guest, Held, Run, boot_and_hold};
 
 /// Boots the kernel on `cpus` CPUs and calls `look` once it stands still.
 fn boot(cpus: u32, look: impl FnMut(&mut Held<'_>)) {
@@ -32,4 +34,12 @@ fn dump(held: &mut Held<'_>) -> PathBuf {
 fn open(held: &mut Held<'_>) -> Kpcpu {
     let path = dump(held);
     Kpcpu::open(held.kernel, &path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Opens the guest as it runs.
+fn live(guest: &Guest<'_>, way: Way) -> Kpcpu {
+    let live = Live::connect(&guest.socket(), Some(way)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(live.way(), way);
+    let file = KernelFile::open(guest.kernel()).expect("the kernel's file");
+    Kpcpu::with_memory(file, Box::new(live), Vec::new()).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -1,8 +1,10 @@
-//! Every value that the guest prints, read again from its dump.
+//! Every value that the guest prints, read again from its dump, and from the guest while it runs.
 
 use std::collections::BTreeMap;
 
-use pcu9_kpcpu::{CpuState, Kpcpu, Owner, Place};
+use pcu9_kpcpu::{CpuState, Kpcpu, Owner, Place, Way};
+use pcu9_runner::{Looking, Run};
+use serde_json::json;
 
 /// A line `@truth WHAT NAME key=value ..`, as far as it has keys.
 struct Line<'a> {
@@ -43,19 +45,56 @@ fn number(text: &str) -> u64 {
 #[test]
 fn every_value_of_one_to_eight_cpus_is_read_as_the_guest_prints_it() {
     for cpus in 1..=8 {
-        let mut checked = 0;
         super::boot(cpus, |held| {
             let mut kernel = super::open(held);
-            let lines = held.said.iter().filter_map(|l| l.strip_prefix("@truth "));
-            for text in lines.filter(|&text| text != "end") {
-                let (what, rest) = text.split_once(' ').expect("words");
-                check(&mut kernel, cpus, what, &Line::new(rest));
-                checked += 1;
-            }
+            check_all(&mut kernel, cpus, held.said);
         });
-        // For each CPU, and the two that do not run: 11 lines; then the kernel, 5 sums, the LWPs, the registers.
-        assert_eq!(checked, (cpus + 2) * 11 + 1 + 5 + cpus + 1);
     }
+}
+
+#[test]
+fn every_value_is_read_the_same_from_a_guest_that_runs_with_1_gib_and_with_5() {
+    for cpus in 1..=8 {
+        for mib in [1 << 10, 5 << 10] {
+            let run = Run { cpu: "max", cpus };
+            let guest = Looking {
+                mib,
+                ..Looking::new("boot_percpu", "the_truth", run)
+            };
+            let looked = guest.look(|guest| {
+                guest.wait_for("@truth end").expect("it comes so far");
+                for way in [Way::MemoryFile, Way::Pmemsave] {
+                    let mut kernel = super::live(guest, way);
+                    check_all(&mut kernel, cpus, guest.said());
+                    kernel.check().expect("the guest is still there");
+                }
+                let area = guest.said().iter().find(|line| line.starts_with(AREA));
+                let area = number(area.expect("it is told").trim_start_matches(AREA));
+                // With 5 GiB that CPU's data are above the hole for devices, and elsewhere in the file than in the guest.
+                assert_eq!(area >= 4 << 30, mib > 4 << 10, "{area:#x}");
+                let mut qmp = guest.connect().expect("QEMU answers");
+                let status = qmp.execute("query-status", &json!({})).expect("a status");
+                assert_eq!(status["status"], "running");
+            });
+            looked.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+const AREA: &str = "@truth area 101 physical=";
+
+/// Checks every line, and that there are all.
+fn check_all(kernel: &mut Kpcpu, cpus: u32, said: &[String]) {
+    let mut checked = 0;
+    let lines = said.iter().filter_map(|l| l.strip_prefix("@truth "));
+    for text in lines.filter(|&text| text != "end") {
+        let (what, rest) = text.split_once(' ').expect("words");
+        check(kernel, cpus, what, &Line::new(rest));
+        checked += 1;
+    }
+    // For each CPU, and the two that do not run: 11 lines; then the kernel, 5 sums, the LWPs, the registers, and an address that
+    // stands for itself.
+    assert_eq!(checked, (cpus + 2) * 11 + 1 + 5 + cpus + 1 + 1);
 }
 
 fn check(kernel: &mut Kpcpu, cpus: u32, what: &str, line: &Line<'_>) {
@@ -138,6 +177,7 @@ fn check(kernel: &mut Kpcpu, cpus: u32, what: &str, line: &Line<'_>) {
         }
         "lwp" => check_lwp(kernel, line),
         "saved" => check_saved(kernel, line),
+        "area" => {}
         other => panic!("a line `@truth {other}` that nobody checks"),
     }
 }

@@ -113,8 +113,25 @@ pub fn add_cpu(cpu: CpuId) -> usize {
     let layout = Layout::from_size_align(STRIDE, AREA_ALIGN).expect("an area is small");
     // SAFETY: the size is not 0.
     let area = NonNull::new(unsafe { alloc_zeroed(layout) });
-    let area = area.unwrap_or_else(|| handle_alloc_error(layout));
-    // SAFETY: new memory of that size, which is never freed.
+    add_cpu_at(cpu, area.unwrap_or_else(|| handle_alloc_error(layout)))
+}
+
+/// As [`add_cpu`], with an area at the end of the physical memory, as far from the kernel as can be; where that is.
+///
+/// # Panics
+///
+/// When it has one already, or there is no memory.
+pub fn add_cpu_at_the_end(cpu: CpuId) -> u64 {
+    let n_frames = (STRIDE as u64).div_ceil(memory::PAGE_BYTES);
+    let phys = memory::frames::allocate_at_the_end(n_frames).expect("memory at the end");
+    let area = NonNull::new(memory::direct_map(phys)).expect("an address");
+    add_cpu_at(cpu, area);
+    phys
+}
+
+/// Gives CPU `cpu` an area that nobody else has, and that is never freed.
+fn add_cpu_at(cpu: CpuId, area: NonNull<u8>) -> usize {
+    // SAFETY: both callers made memory of that size for it.
     match unsafe { PERCPU.add_cpu(cpu, area) } {
         Ok(offset) => offset,
         Err(error) => panic!("{error}"),

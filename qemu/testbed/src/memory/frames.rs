@@ -92,6 +92,23 @@ pub(crate) fn allocate_contiguous(n: u64) -> Option<u64> {
     Some(start)
 }
 
+/// Takes the last `n` frames of the memory, from what was never used; zeroed.
+pub(crate) fn allocate_at_the_end(n: u64) -> Option<u64> {
+    let bytes = n * PAGE_BYTES;
+    let mut frames = FRAMES.lock();
+    let n_ranges = frames.n_ranges;
+    let last = frames.ranges[..n_ranges].last_mut()?;
+    last.end
+        .checked_sub(last.start)
+        .filter(|&left| left >= bytes)?;
+    last.end -= bytes;
+    let start = last.end;
+    frames.n_free -= n;
+    // SAFETY: the frames were free, so nothing else uses them, and the direct map covers them.
+    unsafe { direct_map::<u8>(start).write_bytes(0, bytes as usize) };
+    Some(start)
+}
+
 /// Gives a frame back.
 ///
 /// # Safety
