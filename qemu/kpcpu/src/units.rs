@@ -12,8 +12,8 @@ const LIVE: u64 = 1 << 0;
 const VALID: u64 = 1 << 1;
 const SECTION: u64 = 1 << 1;
 
-/// More LWPs than a kernel has: every 128 bytes of a gigabyte.
-const LWPS_MAX: usize = 1 << 23;
+/// More LWPs than a kernel has, and no more than are read in some seconds.
+const LWPS_MAX: usize = 1 << 20;
 
 /// Who has the registers of a unit on a CPU: `pcu9::pcu`'s owner and tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
