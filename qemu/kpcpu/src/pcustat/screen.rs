@@ -105,7 +105,7 @@ fn json_line(value: &impl Serialize) -> Result<()> {
 }
 
 /// Clears what an earlier answer left in this line, and begins the next one. ECMA-48, `EL`.
-const CLEAR_REST: &str = "\u{1b}[K\r\n";
+const CLEAR_REST: &str = "\u{1b}[K\n";
 
 /// Bold on a terminal; `anstream` takes that out elsewhere.
 fn print(page: &Page) -> io::Result<()> {
