@@ -70,6 +70,7 @@ impl Kpcpu {
     /// Reads the header anew, forgets what may have changed since, and returns the generation.
     fn look(&self) -> Result<u64> {
         self.memory.check()?;
+        self.memory.forget();
         let now = self.read_header(self.opened.0);
         let now = now.map_err(|error| match error {
             Error::Header { .. } => Error::Replaced("there is no header any more"),

@@ -266,6 +266,9 @@ impl Kpcpu {
 
     /// Copies until something is missing, and says what.
     fn copy(&self, address: u64, buffer: &mut [u8]) -> (usize, Option<ReadCause>) {
+        if !self.is_asking.get() {
+            self.memory.forget();
+        }
         let mut done = 0;
         while done < buffer.len() {
             let at = address.wrapping_add(done as u64);

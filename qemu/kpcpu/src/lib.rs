@@ -1,10 +1,19 @@
 //! FreeBSD's `kvm_getpcpu`(3) for kernels that carry `pcu9`'s header: per-CPU data, counters, owners of units and saved registers,
-//! read from a dump of the guest.
+//! read from a dump of the guest, or from the guest while it runs.
 //!
 //! A kernel that defines its per-CPU data by `pcu9::percpu::percpu_header!` says in one object where everything lies. This library
 //! needs that object, the kernel's ELF file (for its symbols and its build id) and the guest's memory: an ELF core, as QEMU's
 //! `dump-guest-memory` writes it with `paging=false`. It walks the page tables itself and reads what it is asked for, so a dump may
-//! be of any size. The program `pcustat` (`cargo pcustat DUMP`) shows what it finds.
+//! be of any size. The program `pcustat` (`cargo pcustat SOURCE`) shows what it finds.
+//!
+//! A guest that runs is a source like a dump ([`Live`], [`Kpcpu::open_live`]): the file in which QEMU keeps its memory is mapped, and
+//! the guest never waits for a reader; or QEMU copies what is asked for (`pmemsave`). Which address is where in the file is asked of
+//! QEMU. The kernel goes on meanwhile, so every question is put between two looks at the header's generation, and again if they
+//! differ ([`Kpcpu::consistent`]); a guest that ends, is reset or runs another kernel is an error of its own ([`Gone`],
+//! [`Error::Replaced`]), never an answer.
+//!
+//! A kernel that handed its header to QEMU's vmcoreinfo device is read from a dump without its file ([`Kpcpu::open_dump`]); only
+//! symbols that the header does not describe are unknown then.
 //!
 //! ```no_run
 //! use pcu9_kpcpu::{Kpcpu, Owner};
@@ -32,6 +41,7 @@
 //! | libkvm | here | |
 //! |---|---|---|
 //! | `kvm_open2` | [`Kpcpu::open`] | checks by build id that kernel and dump belong together |
+//! | `kvm_open2` on `/dev/mem` | [`Kpcpu::open_live`] | from outside of the machine |
 //! | `kvm_close` | drop | |
 //! | `kvm_getmaxcpu` | [`Kpcpu::getmaxcpu`] | the bound of ids |
 //! | `kvm_getncpus` | [`Kpcpu::getncpus`] | how many are started; their ids: [`Kpcpu::present`] |

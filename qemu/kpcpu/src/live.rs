@@ -8,21 +8,21 @@
 
 mod file;
 mod map;
+mod pmemsave;
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::memory::{Gone, PhysicalMemory};
 use crate::qmp::{Qmp, QmpError};
 use file::MemoryFile;
 use map::Stretch;
+use pmemsave::Pmemsave;
 
 /// How long QEMU may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,8 +89,8 @@ pub struct Live {
 enum Source {
     /// The files, by the names of their blocks in the map.
     Files(Vec<(String, MemoryFile)>),
-    /// Where QEMU writes to.
-    Pmemsave(TempDir),
+    /// What QEMU copied.
+    Pmemsave(Pmemsave),
 }
 
 impl Live {
@@ -115,7 +115,7 @@ impl Live {
         }
         let source = match source {
             Some(source) => source,
-            None => Source::Pmemsave(tempfile::tempdir().map_err(QmpError::Io)?),
+            None => Source::Pmemsave(Pmemsave::new().map_err(QmpError::Io)?),
         };
         let live = Self {
             qmp: RefCell::new(qmp),
@@ -143,19 +143,9 @@ impl Live {
                 let of_block = files.iter().find(|(block, _)| *block == stretch.block);
                 of_block.map_or(Ok(0), |(_, file)| file.read(stretch.offset + skip, buffer))
             }
-            Source::Pmemsave(dir) => {
-                let path = dir.path().join("memory");
-                let arguments = json!({
-                    "val": stretch.physical + skip,
-                    "size": buffer.len(),
-                    "filename": path,
-                });
-                let saved = self.qmp.borrow_mut().execute("pmemsave", &arguments);
-                saved.map_err(io::Error::other)?;
-                let bytes = fs::read(&path)?;
-                let n = bytes.len().min(buffer.len());
-                buffer[..n].copy_from_slice(&bytes[..n]);
-                Ok(n)
+            Source::Pmemsave(pmemsave) => {
+                let end = stretch.physical + stretch.bytes;
+                pmemsave.read(&self.qmp, stretch.physical + skip, end, buffer)
             }
         }
     }
@@ -175,7 +165,7 @@ impl PhysicalMemory for Live {
             let n = usize::try_from(left).map_or(wanted, |left| left.min(wanted));
             let copied = self.copy(stretch, skip, &mut buffer[done..done + n])?;
             done += copied;
-            if copied < n {
+            if copied == 0 {
                 break;
             }
         }
@@ -184,6 +174,12 @@ impl PhysicalMemory for Live {
 
     fn is_live(&self) -> bool {
         true
+    }
+
+    fn forget(&self) {
+        if let Source::Pmemsave(pmemsave) = &self.source {
+            pmemsave.forget();
+        }
     }
 
     fn check(&self) -> Result<(), Gone> {

@@ -19,6 +19,9 @@ pub trait PhysicalMemory: fmt::Debug {
         false
     }
 
+    /// Forgets what was read ahead: what is read from now on is not older than this call.
+    fn forget(&self) {}
+
     /// Says that what is read is still the guest's that the source was opened for. A dump stays what it is.
     ///
     /// # Errors

@@ -121,7 +121,8 @@ impl Args {
         let Some(interval) = self.interval.or(default) else {
             return Ok(Repeat::Once);
         };
-        if !self.is_live() {
+        // What is not there at all is told when it is opened.
+        if self.source.exists() && !self.is_live() {
             return Err(format!(
                 "{}: not QEMU's control socket, and a dump stays as it is: --interval, --count and --follow need a guest that runs",
                 self.source.display()

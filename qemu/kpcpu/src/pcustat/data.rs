@@ -17,6 +17,9 @@ struct Counter {
     per_cpu: Vec<(u32, u64)>,
 }
 
+/// From this width on counters have their whole names.
+const WIDE: usize = 120;
+
 /// All counters that there are.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -63,7 +66,11 @@ impl Counters {
         columns.extend(ranked.map(|(rank, cpu)| Column::number(format!("CPU {cpu}")).rank(rank)));
         let mut layout = Layout::new(columns);
         for counter in &self.0 {
-            let mut row = vec![counter.name.clone(), counter.value.to_string()];
+            let name = match page.width() {
+                WIDE.. => &counter.name,
+                _ => self.short_name(&counter.name),
+            };
+            let mut row = vec![name.to_owned(), counter.value.to_string()];
             let old = before.map(|(before, elapsed)| (before.named(&counter.name), elapsed));
             row.extend(old.map(|(old, elapsed)| {
                 let old = old.map_or(0, |old| old.value);
@@ -92,6 +99,19 @@ impl Counters {
             (counter.name.as_str(), per_second(events, elapsed))
         });
         rates.collect()
+    }
+
+    /// As many of the last parts of a name as no other counter has.
+    fn short_name<'a>(&self, name: &'a str) -> &'a str {
+        let begins = name
+            .rmatch_indices("::")
+            .map(|(at, colons)| at + colons.len());
+        let is_unique = |tail: &str| {
+            let has_it = |other: &&Counter| other.name == tail || is_tail(&other.name, tail);
+            self.0.iter().filter(has_it).count() == 1
+        };
+        let tails = begins.map(|begin| &name[begin..]);
+        { tails }.find(|tail| is_unique(tail)).unwrap_or(name)
     }
 
     fn named(&self, name: &str) -> Option<&Counter> {
@@ -177,12 +197,16 @@ impl Copies {
 
 /// The type as the kernel's source has it; empty for a symbol that no descriptor names.
 fn type_of(kernel: &Kpcpu, name: &str) -> Result<String> {
-    let is_it = |whole: &str| {
-        let rest = whole.strip_suffix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
-    };
-    let found = kernel.table()?.into_iter().find(|d| is_it(&d.name));
+    let mut table = kernel.table()?.into_iter();
+    let found = table.find(|d| d.name == name || is_tail(&d.name, name));
     Ok(found.map(|d| d.type_name).unwrap_or_default())
+}
+
+/// Are the last parts of `whole` those of `tail`?
+fn is_tail(whole: &str, tail: &str) -> bool {
+    whole
+        .strip_suffix(tail)
+        .is_some_and(|rest| rest.ends_with("::"))
 }
 
 /// The number that the bytes are, if the type's name says that they are one.

@@ -6,6 +6,7 @@
 
 mod cost;
 mod pipe;
+mod pty;
 mod terminal;
 mod wrong;
 

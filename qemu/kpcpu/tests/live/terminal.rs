@@ -1,135 +1,11 @@
 //! At a terminal: each table takes the place of the one before, in the width there is; and whatever ends it, the terminal is as it was.
 
-use std::fs::File;
-use std::io::Read;
-use std::num::NonZero;
-use std::process::{Child, Command};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::tcsetwinsize;
 
+use super::pty::{Terminal, lines, winsize};
 use super::{boot, kill, pcustat};
-
-/// A terminal with a program at it.
-struct Terminal {
-    child: Child,
-    /// The program's side, kept open so that the terminal stays.
-    side: File,
-    before: Termios,
-    written: Arc<Mutex<Vec<u8>>>,
-    size: (u16, u16),
-}
-
-impl Terminal {
-    /// Starts a program at a terminal of that many rows and columns.
-    fn start(command: &mut Command, (rows, columns): (u16, u16)) -> Self {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&controller).expect("granted");
-        unlockpt(&controller).expect("unlocked");
-        let name = ptsname(&controller, Vec::new()).expect("a name");
-        let name = name.into_string().expect("text");
-        let side = File::options().read(true).write(true).open(name);
-        let side = side.expect("the other side");
-        tcsetwinsize(&side, winsize(rows, columns)).expect("a size");
-        let before = tcgetattr(&side).expect("a state");
-        let stream = || side.try_clone().expect("one more");
-        command.stdin(stream()).stdout(stream()).stderr(stream());
-        command.env("TERM", "xterm-256color");
-        let child = command.spawn().expect("it runs");
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&written);
-        let mut controller = File::from(controller);
-        thread::spawn(move || {
-            let mut buffer = [0; 1 << 12];
-            while let Ok(n @ 1..) = controller.read(&mut buffer) {
-                all.lock()
-                    .expect("the bytes")
-                    .extend_from_slice(&buffer[..n]);
-            }
-        });
-        Self {
-            child,
-            side,
-            before,
-            written,
-            size: (rows, columns),
-        }
-    }
-
-    /// What the program has written.
-    fn bytes(&self) -> Vec<u8> {
-        self.written.lock().expect("the bytes").clone()
-    }
-
-    /// What the terminal shows.
-    fn screen(&self) -> vt100::Parser {
-        let (rows, columns) = self.size;
-        let size = |n| NonZero::new(n).expect("some room");
-        let mut parser = vt100::Parser::new(size(rows), size(columns), 1000);
-        parser.process(&self.bytes());
-        parser
-    }
-
-    /// Waits until the screen is as wanted, and returns its lines.
-    fn wait_for(&self, what: &str, is_it: impl Fn(&[String]) -> bool) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let lines = lines(&self.screen());
-            if is_it(&lines) {
-                return lines;
-            }
-            assert!(Instant::now() < deadline, "{what}: {lines:#?}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Waits for the end; returns the exit status and what is shown. The terminal is as it was.
-    fn end(mut self) -> (Option<i32>, vt100::Parser) {
-        let status = self.child.wait().expect("it ends");
-        // What it wrote last has to come through.
-        thread::sleep(Duration::from_millis(200));
-        let after = tcgetattr(&self.side).expect("a state");
-        let (before, after) = (format!("{:?}", self.before), format!("{after:?}"));
-        assert_eq!(before, after, "the terminal's modes");
-        let bytes = String::from_utf8(self.bytes()).expect("text");
-        // Private modes: another screen, a hidden cursor, a mouse. None was ever set.
-        assert!(!bytes.contains("\u{1b}[?"), "{bytes:?}");
-        let screen = self.screen();
-        assert_eq!(
-            screen.screen().cursor_position().1,
-            0,
-            "the cursor is at the begin of a line"
-        );
-        assert!(!screen.screen().alternate_screen() && !screen.screen().hide_cursor());
-        (status.code(), screen)
-    }
-}
-
-fn winsize(rows: u16, columns: u16) -> Winsize {
-    Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    }
-}
-
-/// The lines of a screen down to the last that is not empty.
-fn lines(parser: &vt100::Parser) -> Vec<String> {
-    let screen = parser.screen();
-    let columns = screen.size().1;
-    let mut lines: Vec<_> = screen
-        .rows(0, columns.into())
-        .map(|row| row.trim_end().to_owned())
-        .collect();
-    while lines.last().is_some_and(String::is_empty) {
-        lines.pop();
-    }
-    lines
-}
 
 const HEAD: &str = "CPU  STATE    LWP";
 
@@ -219,7 +95,9 @@ fn a_terminal_that_changes_its_width_is_drawn_anew() {
         let mut command = pcustat(guest);
         command.args(["--interval", "0.1", "--count", "12"]);
         let mut terminal = Terminal::start(&mut command, (24, 100));
-        terminal.wait_for("a table", |lines| lines.iter().any(|l| l.starts_with(HEAD)));
+        terminal.wait_for_minutes(1, "a table", |lines| {
+            lines.iter().any(|l| l.starts_with(HEAD))
+        });
         tcsetwinsize(&terminal.side, winsize(24, 50)).expect("a size");
         terminal.size = (24, 50);
         let (status, screen) = terminal.end();
@@ -237,7 +115,9 @@ fn a_guest_that_ends_or_crashes_leaves_the_last_table_and_one_line() {
             let mut command = pcustat(guest);
             command.args(["--interval", "0.1"]);
             let terminal = Terminal::start(&mut command, (24, 100));
-            terminal.wait_for("a table", |lines| lines.iter().any(|l| l.starts_with(HEAD)));
+            terminal.wait_for_minutes(1, "a table", |lines| {
+                lines.iter().any(|l| l.starts_with(HEAD))
+            });
             if crashes {
                 kill(guest);
             } else {
@@ -266,7 +146,9 @@ fn an_interrupt_ends_it_and_there_is_nothing_to_put_back() {
         let mut command = pcustat(guest);
         command.args(["--interval", "0.1"]);
         let terminal = Terminal::start(&mut command, (24, 100));
-        terminal.wait_for("a table", |lines| lines.iter().any(|l| l.starts_with(HEAD)));
+        terminal.wait_for_minutes(1, "a table", |lines| {
+            lines.iter().any(|l| l.starts_with(HEAD))
+        });
         let pid = terminal.child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status();
         assert!(sent.expect("kill runs").success());

@@ -246,3 +246,25 @@ fn a_dump_that_cannot_be_written_or_made_is_told() {
     assert!(run.text.contains("QEMU's control socket"), "{}", run.text);
     assert!(bench.text("arguments").contains("hold=1"));
 }
+
+#[test]
+fn a_socket_that_cannot_be_made_is_told_at_once() {
+    let bench = Bench::new("", 0);
+    let (file, long) = (bench.path("serial"), bench.path(&"x".repeat(120)));
+    for (path, says) in [
+        ("/nowhere/socket", "No such file"),
+        (&file, "there is something, and it is no socket"),
+        (&long, "107 bytes are the most"),
+    ] {
+        let run = bench.demo(&["--socket", path]);
+        assert_eq!(run.status, 2, "{}", run.text);
+        assert!(
+            run.text.contains(&format!("--socket {path}: ")),
+            "{}",
+            run.text
+        );
+        assert!(run.text.contains(says), "{}", run.text);
+    }
+    // What was there is still there.
+    assert_eq!(bench.text("serial"), "");
+}
