@@ -106,6 +106,22 @@ kernel::LATE         8      1      3      4
 }
 
 #[test]
+fn a_dump_without_a_note_needs_the_kernels_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dump = dir.path().join("dump");
+    image().write(&dump);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pcustat"));
+    let output = command.arg(&dump).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no note of the kernel's header"), "{said}");
+    assert!(
+        said.ends_with("the kernel's file is needed: --kernel FILE\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn json_has_every_counter_and_addresses_as_text() {
     let (status, said, _) = pcustat(&image(), &["--json"]);
     assert_eq!(status, 0);

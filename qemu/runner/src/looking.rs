@@ -47,8 +47,6 @@ pub struct Held<'a> {
     pub kernel: &'a Path,
     /// QEMU's control socket, ready for commands.
     pub qmp: Qmp,
-    /// Another control socket, free.
-    pub socket: PathBuf,
     /// What the guest said up to the line that was waited for.
     pub said: &'a [String],
     /// A directory that goes when the guest does.
@@ -230,7 +228,6 @@ pub fn boot_and_hold(
             let mut held = Held {
                 kernel: guest.kernel,
                 qmp: guest.connect()?,
-                socket: guest.socket(),
                 said: &guest.said,
                 dir: guest.control.dir(),
             };

@@ -186,7 +186,8 @@ fn memory_in_no_file() {
         )
     };
     for share in [None, Some("off"), Some("on")] {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let program = std::env::var_os("PCU9_QEMU").unwrap_or("qemu-system-x86_64".into());
+        let mut qemu = Command::new(program);
         qemu.args([
             "-S", "-display", "none", "-nic", "none", "-m", "64M", "-qmp", &argument,
         ]);
