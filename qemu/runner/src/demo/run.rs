@@ -107,12 +107,13 @@ impl Run {
         };
         let option = if dump.is_some() { " hold=1" } else { "" };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
+        let sections = if args.sections { " sections=1" } else { "" };
         let machine = Machine {
             kernel,
             initrd: Some(archive.path()),
             qmp: dump.as_ref().map(|(control, _)| control.socket()),
             append: format!(
-                "copies={copies} leak={} policy={}{trace}{option}",
+                "copies={copies} leak={} policy={}{sections}{trace}{option}",
                 args.leak.word(),
                 self.policy.word()
             ),
