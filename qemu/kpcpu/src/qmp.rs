@@ -62,7 +62,9 @@ impl Qmp {
     /// [`QmpError`].
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, QmpError> {
         let request = json!({ "execute": command, "arguments": arguments });
-        writeln!(self.reader.get_mut(), "{request}")?;
+        // In one piece: QEMU obeys at the last brace, and is gone after `quit` when the end of the line follows.
+        let line = format!("{request}\n");
+        self.reader.get_mut().write_all(line.as_bytes())?;
         loop {
             let mut answer = self.receive()?;
             if let Some(value) = answer.get_mut("return") {
