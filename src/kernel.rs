@@ -82,7 +82,8 @@ pub unsafe trait Kernel<const N: usize>: Sized {
     /// `lwp` points to an LWP for which P4 holds at this moment.
     unsafe fn lwp_pcu(&self, lwp: NonNull<Self::Lwp>) -> NonNull<LwpPcu<N>>;
 
-    /// The protection domain of an LWP, `None` for one that never enters user mode.
+    /// The protection domain of an LWP, `None` for one that never enters user mode; that one may have a state all the same
+    /// ([Kernel threads](crate::pcu#kernel-threads)).
     ///
     /// # Safety
     ///

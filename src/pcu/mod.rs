@@ -26,6 +26,24 @@
 //! The *gate* (`CR0.TS` on x86) decides whether a use of the unit traps. It is open for the live owner while it is current,
 //! and derived from the location at the end of every critical section; nothing about it is stored with the LWP.
 //!
+//! # Kernel threads
+//!
+//! The kernel uses a unit in one of two ways, and in no other:
+//!
+//! - for a short while, without sleeping, in a [section](Pcu::section);
+//! - in a kernel thread that was given a state of its own, which it keeps over switches, preemption and migration as any LWP does.
+//!
+//! Such a thread is in no domain ([`Kernel::domain`] says `None`), has a place for its state (the unit accepts it:
+//! [`FpuArea`](crate::x86_64::fpu::FpuArea) gives an area), and calls [`load`](Pcu::load) before its first use. The load is what
+//! makes it an owner: over a kernel thread without a state a switch leaves the gate as it is, perhaps open for somebody else, whose
+//! registers a use without a load would destroy. From then on its use may trap, and the trap is its own
+//! ([`UsedBy::Lwp`](crate::x86_64::UsedBy)); it does not return to user mode, so what [`before_user`](Pcu::before_user) brings back to
+//! others comes to it by that trap. Before it ends, it calls [`exit`](Pcu::exit). User domains never see what it leaves.
+//!
+//! A thread without a place is refused: its load is [`StateError::Refused`]. Its use behind a closed gate is reported with the
+//! instruction's address, if the kernel says whose it is ([`UsedBy::Kernel`](crate::x86_64::UsedBy)); through an open one it is
+//! not noticed, which is why the kernel is compiled without such instructions.
+//!
 //! # Invariants
 //!
 //! Each unsafe block cites them by number.

@@ -108,7 +108,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ///
     /// A slot is an LWP that never runs, with an area: one for each CPU and level of interrupts that nest.
     ///
-    /// Context: an interrupt that `IPL_PCU` keeps out, or any other code that is not preempted; not an NMI (P7); does not wait.
+    /// Context: an interrupt that `IPL_PCU` keeps out, or any other code that is not preempted; does not wait. Not an NMI (P7), which
+    /// may have come between a gate that was opened for a save and the save: a kernel whose NMIs might ask keeps a flag on each CPU
+    /// while it serves one, and refuses them itself.
     ///
     /// # Errors
     ///

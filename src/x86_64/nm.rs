@@ -8,7 +8,8 @@ use crate::pcu::UnitId;
 /// Who executed the instruction that raised `#NM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsedBy {
-    /// An LWP's own code: user mode, or a kernel thread that was given FPU state.
+    /// An LWP's own code: user mode, or a kernel thread that was given FPU state ([Kernel threads](crate::pcu#kernel-threads)), and
+    /// no code of the kernel that runs over it: with interrupts off, for instance.
     Lwp,
     /// Any other code of the kernel.
     Kernel,

@@ -69,15 +69,24 @@ pub(crate) fn compute_anything(cpu: &mut Cpu, rng: &mut Rng, enabled: u64) -> Re
 
 /// Every component that a program reaches is filled with a byte.
 pub(crate) fn fill(cpu: &mut Cpu, byte: u8) -> Result<(), Fault> {
-    cpu.write_x87(X87Registers {
-        physical: [[byte; 10]; 8],
-        occupied: 0xff,
-        ..X87Registers::INITIAL
-    })?;
-    cpu.write_xmm([byte; 256])?;
-    cpu.ldmxcsr(MXCSR_INITIAL | u32::from(byte & 0x3f))?;
+    fill_some(cpu, byte, u64::MAX)
+}
+
+/// As [`fill`], the components of a bitmap alone.
+pub(crate) fn fill_some(cpu: &mut Cpu, byte: u8, bitmap: u64) -> Result<(), Fault> {
+    if bitmap & X87 != 0 {
+        cpu.write_x87(X87Registers {
+            physical: [[byte; 10]; 8],
+            occupied: 0xff,
+            ..X87Registers::INITIAL
+        })?;
+    }
+    if bitmap & SSE != 0 {
+        cpu.write_xmm([byte; 256])?;
+        cpu.ldmxcsr(MXCSR_INITIAL | u32::from(byte & 0x3f))?;
+    }
     for component in cpu.model().components {
-        if is_reached(component, cpu.xcr0) {
+        if is_reached(component, cpu.xcr0) && bitmap & component.bit() != 0 {
             cpu.write_extended(component.number, &vec![byte; component.bytes])?;
         }
     }
@@ -156,11 +165,33 @@ pub(crate) fn differences(cpu: &Cpu, own: &Registers) -> u64 {
 }
 
 /// Is nothing but the pointers left of an x87 state, on a processor that does not count them as in use, so that neither `XINUSE` nor
-/// an image tells of them? The gate is closed over them, and whatever opens it has a restore write over them.
-fn are_pointers_out_of_reach(cpu: &Cpu) -> bool {
+/// an image tells of them?
+fn has_pointers_alone(cpu: &Cpu) -> bool {
     cpu.model().error_pointers != ErrorPointers::Moved
         && without_pointers(&cpu.registers.x87) == X87Registers::INITIAL
-        && cpu.check(Instruction::X87).is_err()
+}
+
+/// The gate is closed over them, and whatever opens it for an LWP has a restore write over them.
+fn are_pointers_out_of_reach(cpu: &Cpu) -> bool {
+    has_pointers_alone(cpu) && cpu.check(Instruction::X87).is_err()
+}
+
+/// What a kernel section finds: an open gate and the initial state, control words too. The kernel may have the pointers that
+/// nobody wiped: they go into no image before an error of its own overwrites them.
+pub(crate) fn check_section(cpu: &Cpu) {
+    assert_eq!(cpu.check(Instruction::X87), Ok(()), "behind a closed gate");
+    let initial = Registers::initial(cpu.model());
+    let mut differences = differences(cpu, &initial);
+    if has_pointers_alone(cpu) {
+        differences &= !X87;
+    }
+    assert_eq!(
+        differences,
+        0,
+        "a kernel section on {}: components {differences:#x} are not initial: {:x?}",
+        cpu.model().name,
+        cpu.registers.x87
+    );
 }
 
 /// Does each component hold what somebody of the domain has in it, or its initial state?

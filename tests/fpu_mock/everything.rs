@@ -9,7 +9,7 @@ use pcu9_mock::{CR0_TS, Mock, Model};
 
 use super::contents::compute_anything;
 use super::world::World;
-use super::{TRUSTING, models};
+use super::{TRUSTING, models, sections};
 
 const STEPS: usize = 150;
 const ROUNDS: u64 = 8;
@@ -18,13 +18,39 @@ const LWPS: usize = 5;
 
 /// Plays one seed on machine `M`.
 pub(crate) fn run<M: Machine>(model: &'static Model, policy: Policy, rule: LeakRule, seed: u64) {
+    play::<M>(model, policy, rule, seed, KernelUse::None);
+}
+
+/// Does the kernel use the FPU itself?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KernelUse {
+    /// Never.
+    None,
+    /// In LWPs now and then, and in interrupts wherever the level is lowered.
+    Sections,
+}
+
+/// Plays one seed on machine `M`, with the kernel's own use of the FPU.
+pub(crate) fn play<M: Machine>(
+    model: &'static Model,
+    policy: Policy,
+    rule: LeakRule,
+    seed: u64,
+    kernel_use: KernelUse,
+) {
     let mut rng = Rng::with_seed(seed);
     let world = World::<M>::new(model, CPUS, LWPS, policy, rule);
+    if kernel_use == KernelUse::Sections {
+        world.interrupts.replace(Some(rng.fork()));
+    }
     // Two of them are threads of one process, one is the kernel's.
     world.lwp(1).domain.set(world.lwp(0).domain.get());
     world.lwp(4).domain.set(0);
     for _ in 0..STEPS {
         step(&world, &mut rng);
+        if kernel_use == KernelUse::Sections && rng.u8(..4) == 0 {
+            sections::by_lwp(&world, rng.usize(..CPUS), &mut rng);
+        }
         for cpu in 0..CPUS {
             world.look(cpu);
         }
@@ -177,11 +203,16 @@ fn save_or_shut<M: Machine>(world: &World<M>, cpu: usize, rng: &mut Rng) {
 }
 
 fn every_model(policy: Policy) {
+    on_every_model(policy, KernelUse::None);
+}
+
+pub(crate) fn on_every_model(policy: Policy, kernel_use: KernelUse) {
     for (index, model) in models::all().iter().enumerate() {
         for rule in [LeakRule::DomainAware, TRUSTING] {
             for round in 0..ROUNDS {
                 let seed = index as u64 * ROUNDS + round;
-                let result = std::panic::catch_unwind(|| run::<Mock>(model, policy, rule, seed));
+                let play = || play::<Mock>(model, policy, rule, seed, kernel_use);
+                let result = std::panic::catch_unwind(play);
                 if let Err(payload) = result {
                     eprintln!("{}, {policy:?}, {rule:?}, seed {seed}", model.name);
                     std::panic::resume_unwind(payload);

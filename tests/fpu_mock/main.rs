@@ -17,6 +17,7 @@ mod models;
 mod optimisations;
 mod pointers;
 mod rows;
+mod sections;
 mod seeded;
 mod world;
 

@@ -11,7 +11,7 @@ use pcu9::x86_64::machine::{Faulted, Machine};
 use pcu9_mock::{Cpu, Fault, Mock, Model, models};
 
 use super::world::World;
-use super::{amx, everything};
+use super::{amx, everything, sections};
 
 /// CLTS is forgotten: the gate stays closed before a restore. QEMU does not notice.
 const NO_CLTS: u8 = 0;
@@ -312,6 +312,22 @@ fn pointers_that_are_not_wiped_are_found() {
 fn upper_zmm_that_is_not_wiped_is_found() {
     let payload = found::<BLIND_TO_AVX512>(&models::ZEN4, Policy::Lazy);
     says(&*payload, "hold another domain's bits");
+}
+
+/// A kernel section's own registers, left behind by a wipe that is none.
+#[test]
+fn a_section_that_is_not_wiped_is_found() {
+    fn canary<const BUG: u8>(model: &'static Model) -> Box<dyn Any + Send> {
+        let run = || {
+            let world = World::<Seeded<BUG>>::new(model, 1, 1, Policy::Lazy, LeakRule::DomainAware);
+            world.switch(0, Some(0));
+            sections::leave_a_canary(&world);
+        };
+        catch_unwind(run).expect_err("a canary that is not seen")
+    }
+    for model in [&models::SKYLAKE_X, &models::ZEN4] {
+        says(&*canary::<BLIND_TO_AVX512>(model), "components 0x20 ");
+    }
 }
 
 #[test]

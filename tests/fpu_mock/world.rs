@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ptr::NonNull;
 
-use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
+use fastrand::Rng;
+use pcu9::kernel::{CpuId, CrossCall, Current, Domain, Held, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitOps, UnitStats, Validity};
 use pcu9::x86_64::amx::{AMX, Amx};
 use pcu9::x86_64::fpu::{FPU, Fpu};
@@ -15,8 +16,11 @@ use pcu9_mock::{Cpu as MockCpu, Fault, Mock, Model, Registers};
 
 use super::contents::{check_foreign, check_own, differences};
 use super::lwp::Lwp;
+use super::sections;
 
 const TILES: u64 = TILECFG | TILEDATA;
+/// More than anybody traps.
+const TRAPS: usize = 40;
 
 /// The FPU, and AMX where a test asks for it.
 pub(crate) const UNITS: usize = 2;
@@ -37,6 +41,10 @@ pub(crate) struct World<M: Machine> {
     next_domain: Cell<u64>,
     /// Whatever the LWPs of a domain ever had in their registers.
     seen: RefCell<HashMap<u64, Vec<Registers>>>,
+    /// For the registers of a kernel section that an interrupt comes into.
+    slot: Cell<Option<NonNull<Lwp>>>,
+    /// If set, interrupts use the FPU wherever the level is lowered, by chance.
+    pub(crate) interrupts: RefCell<Option<Rng>>,
 }
 
 impl<M: Machine> World<M> {
@@ -102,7 +110,10 @@ impl<M: Machine> World<M> {
             raised: Cell::new(false),
             next_domain: Cell::new(1),
             seen: RefCell::default(),
+            slot: Cell::new(None),
+            interrupts: RefCell::new(None),
         });
+        world.slot.set(Some(world.new_lwp(n_lwps)));
         for number in 0..n_lwps {
             let lwp = world.new_lwp(number);
             world.lwps.borrow_mut().push(lwp);
@@ -149,6 +160,11 @@ impl<M: Machine> World<M> {
         Mock::run_on(cpu);
     }
 
+    /// The CPU that executes.
+    pub(crate) fn here(&self) -> usize {
+        self.here.get()
+    }
+
     pub(crate) fn current_on(&self, cpu: usize) -> Option<usize> {
         self.cpus[cpu].current.get()
     }
@@ -173,6 +189,13 @@ impl<M: Machine> World<M> {
         unsafe { Stopped::new(self, self.pointer(lwp)) }
     }
 
+    /// The token of the LWP that lends its area to a section in an interrupt.
+    pub(crate) fn slot(&self) -> Stopped<'_, Self, UNITS> {
+        let slot = self.slot.get().expect("a world has one");
+        // SAFETY: it never runs; interrupts do not nest.
+        unsafe { Stopped::new(self, slot) }
+    }
+
     fn raise(&self) -> IplPcu<'_, Self, UNITS> {
         // SAFETY: the tests drop such a token before they make another.
         unsafe { IplPcu::raise(self) }
@@ -194,6 +217,7 @@ impl<M: Machine> World<M> {
             self.pcu.switchpoint(&ipl, None);
         }
         self.raised.set(false);
+        sections::may_interrupt(self);
         self.look(cpu);
     }
 
@@ -249,8 +273,8 @@ impl<M: Machine> World<M> {
         self.note(lwp, Registers::initial(self.model));
     }
 
-    /// The current LWP of `cpu` executes FPU instructions in user mode, trapping as often as it takes: first it looks at what it
-    /// has, then `change` does something and notes it.
+    /// The current LWP of `cpu` executes FPU instructions in user mode, trapping as often as it takes, which interrupts may make
+    /// often: first it looks at what it has, then `change` does something and notes it.
     pub(crate) fn compute(
         &self,
         cpu: usize,
@@ -258,7 +282,7 @@ impl<M: Machine> World<M> {
     ) -> Result<(), LoadError> {
         self.go_to(cpu);
         let number = self.current_on(cpu).expect("somebody runs there");
-        for _ in 0..4 {
+        for _ in 0..TRAPS {
             // FLD, or any use: it is the gate that matters.
             if Mock::with(|cpu| cpu.check(pcu9_mock::Instruction::X87)).is_err() {
                 self.trap(cpu)?;
@@ -275,7 +299,7 @@ impl<M: Machine> World<M> {
                 }
             }
         }
-        panic!("the gate stays closed after {} traps", 4);
+        panic!("the gate stays closed after {TRAPS} traps");
     }
 
     /// `#NM` from user mode.
@@ -330,12 +354,15 @@ impl<M: Machine> World<M> {
             assert_eq!(events.cpuids, 0, "cpu {cpu}: CPUID on a hot path");
         }
         (0..self.n_lwps()).for_each(|lwp| self.lwp(lwp).check_canary());
+        let slot = self.slot();
+        // SAFETY: it lives as long as the world.
+        unsafe { slot.lwp().as_ref() }.check_canary();
     }
 }
 
 impl<M: Machine> Drop for World<M> {
     fn drop(&mut self) {
-        for lwp in self.lwps.borrow().iter() {
+        for lwp in self.lwps.borrow().iter().chain(&self.slot.get()) {
             // SAFETY: made by `Box::leak`. The world ends as a machine does, with live registers: they are forgotten.
             let lwp = unsafe { Box::from_raw(lwp.as_ptr()) };
             if std::thread::panicking() {
@@ -360,6 +387,9 @@ unsafe impl<M: Machine> Kernel<UNITS> for World<M> {
 
     unsafe fn splx(&self, saved: bool) {
         self.raised.set(saved);
+        if !saved {
+            sections::may_interrupt(self);
+        }
     }
 
     fn cpu_id(&self, _: &IplPcu<'_, Self, UNITS>) -> CpuId {

@@ -86,6 +86,7 @@ impl Qmp {
     ///
     /// [`QmpError`].
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, QmpError> {
+        // In one piece: QEMU obeys at the last brace, and is gone after `quit` when the end of the line follows.
         let request = format!(
             "{}\n",
             json!({ "execute": command, "arguments": arguments })

@@ -112,6 +112,9 @@ pub(crate) struct DemoArgs {
     /// When the FPU's state is switched
     #[arg(long, value_enum, default_value_t = Policies::One(Policy::Lazy))]
     pub(crate) policy: Policies,
+    /// Let the kernel use the FPU itself meanwhile: its timer fills every register in kernel sections
+    #[arg(long)]
+    pub(crate) sections: bool,
     /// Write every slice of every CPU to this file, one a line (the format: see below); needs one policy
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,

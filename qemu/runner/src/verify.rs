@@ -58,8 +58,8 @@ fn steps(short: bool) -> Vec<Step> {
     let lazy = Policies::One(Policy::Lazy);
     machines
         .into_iter()
-        .map(|(model, cpus)| demo_on(model, cpus, lazy))
-        .chain([demo_on("max", 4, Policies::All)])
+        .map(|(model, cpus)| demo_on(model, cpus, lazy, false))
+        .chain([false, true].map(|sections| demo_on("max", 4, Policies::All, sections)))
         .chain([
             step("loom", loom::run),
             step("loom, weakened orderings", loom::run_weakened),
@@ -80,7 +80,8 @@ fn step(name: &str, run: fn() -> Result<()>) -> Step {
     }
 }
 
-fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
+/// The demo on one of QEMU's machines; with `sections` the kernel uses the FPU itself.
+fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
     let args = DemoArgs {
         cpus,
         copies: None,
@@ -89,6 +90,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
         cpu: model.to_owned(),
         leak: Leak::Domain,
         policy,
+        sections,
         trace: None,
         dump: None,
         dump_after: None,
@@ -99,8 +101,9 @@ fn demo_on(model: &str, cpus: u32, policy: Policies) -> Step {
     };
     Step {
         name: format!(
-            "demo --policy {} --cpu {model} --cpus {cpus}",
-            policy.word()
+            "demo --policy {} --cpu {model} --cpus {cpus}{}",
+            policy.word(),
+            if sections { " --sections" } else { "" }
         ),
         run: Box::new(move || demo::run(&args)),
     }

@@ -7,6 +7,7 @@ use tar_no_std::TarArchiveRef;
 
 use crate::boot::info::{self, option_number};
 use crate::exit::{Outcome, exit};
+use crate::testing::{self, TimerSection};
 use crate::{glue, line, process, report, trace, watch};
 
 /// Runs the demo and ends the run.
@@ -32,6 +33,15 @@ pub fn main() {
         watch::start();
     }
 
+    let has_sections = match option_number("sections") {
+        None | Some(0) => false,
+        Some(1) => true,
+        Some(other) => panic!("sections={other} on the command line: neither 0 nor 1"),
+    };
+    if has_sections {
+        testing::use_fpu_in_timer(TimerSection::WithSlot);
+    }
+
     let mut job = 0;
     for entry in archive.entries() {
         let name = entry.filename();
@@ -46,14 +56,29 @@ pub fn main() {
     if is_watched {
         line!("{looks} looks into the registers under a process: {leaks} saw another domain's");
     }
+    let are_good = !has_sections || are_sections_good();
     trace::print();
     report::counters();
-    if leaks > 0 {
+    if leaks > 0 || !are_good {
         line!("@end failed");
         exit(Outcome::Failure);
     }
     line!("@end ok");
     exit(Outcome::Success)
+}
+
+/// Ends the kernel's own use of the FPU, and says what came of it.
+fn are_sections_good() -> bool {
+    testing::use_fpu_in_timer(TimerSection::Off);
+    let sections = testing::timer_sections();
+    line!(
+        "{} kernel sections in the timer's handler: {} found registers that were not initial, {} lost their own, {} left something",
+        sections.entered,
+        sections.not_initial,
+        sections.lost,
+        sections.left_behind
+    );
+    sections.entered > 0 && sections.not_initial + sections.lost + sections.left_behind == 0
 }
 
 fn start(file: &[u8], name: &str, job: u64, copy: u64) {

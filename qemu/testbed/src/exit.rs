@@ -60,7 +60,7 @@ pub(crate) fn stop() -> ! {
 }
 
 /// The first CPU that panicked, plus 1; the others stop, and a panic inside the panic ends the run at once.
-static PANICKED: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static PANICKED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a CPU has panicked: then nothing waits for another one any more.
 pub(crate) fn panicked() -> bool {

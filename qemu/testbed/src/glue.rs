@@ -4,6 +4,7 @@
 //! processes ([`fork`], [`exec`], `exit`), and each CPU's start (`init_cpu`).
 
 pub(crate) mod percpu;
+mod section;
 
 use alloc::alloc::{alloc, dealloc};
 use core::ptr::{NonNull, null_mut};
@@ -19,6 +20,7 @@ use x86_64::instructions::interrupts;
 pub use self::percpu::{
     CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu, add_cpu_at_the_end,
 };
+pub use self::section::{NoSection, in_section, section, section_in_interrupt};
 use crate::cpu::{self, crosscall};
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
@@ -50,6 +52,7 @@ pub type CurrentLwp = Current<'static, Testbed, N_UNITS>;
 // P4: the field of the LWP, which is in an `Arc` that the scheduler, and the holder of a token, keeps.
 // P5: processes and boot tests take numbers from one counter each, apart, and never give one back.
 // P6: `crosscall::call` does just that, and its documentation says how.
+// P7: `sched::preempt` leaves a section alone, and `sched::switch` asserts it; `section` refuses one in an NMI.
 unsafe impl Kernel<N_UNITS> for Testbed {
     type Lwp = Lwp;
     type Saved = bool;

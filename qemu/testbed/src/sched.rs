@@ -192,9 +192,10 @@ pub(crate) fn tick() {
     }
 }
 
-/// Switches if somebody asked for it and the current LWP allows it; interrupts are off.
+/// Switches if somebody asked for it and the current LWP allows it, in no kernel section; interrupts are off.
 pub(crate) fn preempt() {
     if this().need_resched.load(Ordering::Acquire)
+        && !glue::in_section()
         && with_current(|lwp| lwp.preempt_off.load(Ordering::Relaxed) == 0)
     {
         let cpu = this();
@@ -311,6 +312,7 @@ pub(crate) fn idle() -> ! {
 
 /// Switches to the next LWP, if there is one (or the current one cannot go on); whether it did. Interrupts are off.
 fn switch() -> bool {
+    assert!(!glue::in_section(), "a switch inside a kernel section");
     let pcpu = cpu::pcpu();
     let (cpu, number) = (&pcpu.extension, cpu::index());
     cpu.need_resched.store(false, Ordering::Relaxed);

@@ -20,7 +20,9 @@
 
 mod looks;
 pub(crate) mod missing_clts;
+pub(crate) mod nmi;
 mod policies;
+mod sections;
 mod stray;
 
 use alloc::boxed::Box;
@@ -41,11 +43,20 @@ pub use looks::{
     Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
     set_task_switched_by_hand,
 };
+pub(crate) use nmi::in_nmi;
+pub(crate) use sections::in_timer;
 pub(crate) use stray::caught;
 pub use stray::stray_use;
 
 pub use missing_clts::without_clts_before_restore;
+pub use nmi::{
+    Nmis, nmi_at_each_step, nmi_here, nmi_over_user_gs, nmis, nmis_on, send_nmi, stop_as_in_a_panic,
+};
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
+pub use sections::{
+    Found, TimerSection, TimerSections, timer_sections, timer_sections_on, use_all_registers,
+    use_fpu_in_timer,
+};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]
@@ -251,6 +262,11 @@ pub fn prepare_uncounted(
         .expect("no memory for a kernel thread");
     lwp.pin.store(on(cpu), Ordering::Relaxed);
     lwp
+}
+
+/// Makes an LWP that never runs, for the registers of a kernel section that an interrupt came into.
+fn prepare_slot() -> Arc<Lwp> {
+    prepare_uncounted("slot", 0, 0, || ())
 }
 
 /// Lets a prepared LWP run.

@@ -20,7 +20,7 @@ use crate::cpu::{self, MAX_CPUS};
 use crate::line;
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::Lwp;
-use crate::testing::missing_clts;
+use crate::testing::{missing_clts, nmi};
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static IS_WIPE_TAKEN_OUT: AtomicBool = AtomicBool::new(false);
@@ -87,6 +87,22 @@ pub(crate) fn look(lwp: &Lwp, when: &str) {
             left.0
         );
     }
+}
+
+/// The current LWP's registers may go to memory now, for a kernel section.
+pub(crate) fn enters_section() {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _off = InterruptsOff::new();
+        if crate::glue::is_gate_open() && !crate::glue::in_section() {
+            let now = Registers::read();
+            crate::sched::with_current(|lwp| *lwp.fpu.seen.lock() = now);
+        }
+    }
+}
+
+/// Does this CPU hold nobody's registers, behind an open or a closed gate? Interrupts are off.
+pub(crate) fn sees_nothing() -> bool {
+    Registers::read() == Registers::INITIAL
 }
 
 /// `child` is a copy of the current LWP, `parent`.
@@ -204,8 +220,8 @@ unsafe extern "C" fn read_registers(image: &mut Registers, mask: u64) {
     );
 }
 
-/// The FPU as this kernel's table has it: pcu9's own unit, whose wipe a test can take out, and whose CLTS it can put in the
-/// wrong place.
+/// The FPU as this kernel's table has it: pcu9's own unit, whose wipe a test can take out, whose CLTS it can put in the wrong
+/// place, and between whose steps it can have NMIs.
 pub(crate) enum WatchedFpu {}
 
 // SAFETY: pcu9's unit does all of it; only a test that looks for leaks takes the wipe out, and only one that looks for `#NM`
@@ -214,50 +230,66 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
     const ID: UnitId = fpu::FPU;
 
     unsafe fn state_save(lwp: NonNull<Lwp>) {
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_save(lwp) };
+        nmi::step();
     }
 
     unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
+        nmi::step();
         // SAFETY: the same promises.
         let result = unsafe { <Fpu>::state_load(lwp, flags) };
+        nmi::step();
         missing_clts::open_late();
         result
     }
 
     unsafe fn state_release(lwp: NonNull<Lwp>) {
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_release(lwp) };
+        nmi::step();
     }
 
     unsafe fn unit_enable() {
         if missing_clts::leaves_the_gate_closed() {
             return;
         }
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu as PcuOps<Lwp>>::unit_enable() };
+        nmi::step();
     }
 
     unsafe fn unit_trap() {
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu as PcuOps<Lwp>>::unit_trap() };
+        nmi::step();
     }
 
     unsafe fn state_wipe() {
         if !IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed) {
+            nmi::step();
             // SAFETY: the same promises.
             unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };
+            nmi::step();
         }
     }
 
     unsafe fn unit_flush(lwp: NonNull<Lwp>, gate: Gate) {
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu>::unit_flush(lwp, gate) };
+        nmi::step();
     }
 
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
+        nmi::step();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_copy(parent, child) };
+        nmi::step();
     }
 
     unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {

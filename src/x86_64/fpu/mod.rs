@@ -12,8 +12,10 @@
 //! What may stay behind the closed gate: on AMD's and Hygon's processors the address, operand and opcode of another domain's last
 //! x87 instruction, where nothing but these is left of its x87 state. Such a state counts as initial, for XINUSE as for an image,
 //! so the cheap wipe passes over it, and under a policy that writes through there is no wipe at all. No instruction
-//! reads them there: whatever opens the gate is a restore, which loads or wipes these first, and AMD's processors are not known
-//! to run past `#NM` ([`LazyFp`](crate::x86_64::LazyFp)). `tests/fpu_mock` lets this pass behind the closed gate alone.
+//! reads them there: whatever opens the gate for an LWP is a restore, which loads or wipes these first, and AMD's processors are
+//! not known to run past `#NM` ([`LazyFp`](crate::x86_64::LazyFp)). A kernel section may find them beside its otherwise initial
+//! registers: FXSAVE and XSAVE do not write them before an unmasked error of the section's own has put others in their place.
+//! `tests/fpu_mock` lets this pass behind the closed gate and in sections alone.
 
 mod area;
 mod components;

@@ -122,12 +122,13 @@ impl Run {
         let holds = args.dump.is_some() && args.dump_after.is_none();
         let option = if holds { " hold=1" } else { "" };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
+        let sections = if args.sections { " sections=1" } else { "" };
         let machine = Machine {
             kernel,
             initrd: Some(archive.path()),
             control: control.as_ref(),
             append: format!(
-                "copies={copies} leak={} policy={}{trace}{option}",
+                "copies={copies} leak={} policy={}{sections}{trace}{option}",
                 args.leak.word(),
                 self.policy.word()
             ),

@@ -46,7 +46,7 @@ pub(super) fn steps(short: bool) -> Vec<Step> {
     // All programs on a model that has AVX, all that can on one that has not.
     let demos = if short { &[][..] } else { &MODELS[..2] };
     let demos = demos.iter().map(|&model| Step {
-        name: format!("demo --emulator bochs --cpu {model} --cpus 2 --copies 1"),
+        name: format!("demo --emulator bochs --cpu {model} --cpus 2 --copies 1 --sections"),
         run: Box::new(move || demo::run(&demo_on(model))),
     });
     tests.chain(demos).collect()
@@ -61,6 +61,7 @@ fn demo_on(model: &str) -> DemoArgs {
         cpu: model.to_owned(),
         leak: Leak::Domain,
         policy: Policies::One(Policy::Lazy),
+        sections: true,
         trace: None,
         dump: None,
         dump_after: None,

@@ -175,6 +175,12 @@ pub(super) fn send_nmi_to_others() {
     command(0, ALL_BUT_SELF | COMMAND_NMI);
 }
 
+/// Sends an NMI to one CPU, the own one too.
+pub(crate) fn send_nmi(apic_id: u32) {
+    let _off = crate::lock::InterruptsOff::new();
+    command(apic_id, COMMAND_NMI);
+}
+
 /// Asks a CPU to look for another LWP.
 pub(crate) fn send_reschedule(apic_id: u32) {
     send(apic_id, VECTOR_RESCHEDULE);

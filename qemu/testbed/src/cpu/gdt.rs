@@ -11,6 +11,7 @@ use x86_64::instructions::tables::load_tss;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::nmi;
 use crate::memory::stacks::Stack;
 
 /// Selector of kernel code.
@@ -26,12 +27,17 @@ pub(crate) const USER_CODE: u16 = 0x23;
 pub(super) const IST_DOUBLE_FAULT: u8 = 1;
 pub(super) const IST_NMI: u8 = 2;
 
-/// Makes and loads this CPU's tables; the address of the TSS field with the stack for entries from user mode.
-pub(super) fn load() -> u64 {
+/// Makes and loads this CPU's tables; the address of the TSS field with the stack for entries from user mode. `gs_base` is what
+/// its [`nmi`](super::nmi) handler shall have.
+pub(super) fn load(gs_base: VirtAddr) -> u64 {
     let tss = Box::leak(Box::new(TaskStateSegment::new()));
     for ist in [IST_DOUBLE_FAULT, IST_NMI] {
         let stack = Stack::new().expect("no memory for an exception stack");
-        tss.interrupt_stack_table[usize::from(ist) - 1] = VirtAddr::new(stack.top());
+        let top = match ist {
+            IST_NMI => nmi::prepare_stack(stack.top(), gs_base),
+            _ => stack.top(),
+        };
+        tss.interrupt_stack_table[usize::from(ist) - 1] = VirtAddr::new(top);
         core::mem::forget(stack); // for as long as the CPU runs
     }
     let rsp0 = (&raw mut tss.privilege_stack_table[0]).expose_provenance() as u64;

@@ -8,6 +8,7 @@ pub(crate) mod apic;
 pub mod crosscall;
 pub(crate) mod gdt;
 mod idt;
+pub(crate) mod nmi;
 pub(crate) mod smp;
 mod syscall_entry;
 pub mod time;
@@ -42,6 +43,10 @@ pub struct Cpu {
     pub(crate) need_resched: AtomicBool,
     /// Set once the CPU takes part.
     pub(crate) started: AtomicBool,
+    /// It serves an NMI.
+    pub(crate) in_nmi: AtomicBool,
+    /// NMIs that it has served.
+    pub(crate) n_nmis: AtomicU64,
     /// The LWP that the last switch left, until the next one has put it away.
     pub(crate) switched_from: AtomicU64,
     pub(crate) counters: Counters,
@@ -56,6 +61,8 @@ impl Cpu {
             tss_rsp0: AtomicU64::new(0),
             need_resched: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            in_nmi: AtomicBool::new(false),
+            n_nmis: AtomicU64::new(0),
             switched_from: AtomicU64::new(0),
             counters: Counters::new(),
         }
@@ -122,7 +129,7 @@ fn enter(cpu: usize) {
     GsBase::write(gs_base);
     KernelGsBase::write(VirtAddr::zero());
     let block = block(cpu);
-    block.tss_rsp0.store(gdt::load(), Ordering::Relaxed);
+    block.tss_rsp0.store(gdt::load(gs_base), Ordering::Relaxed);
     // `gdt::load` loaded a null selector into `gs`, which may clear the base.
     GsBase::write(gs_base);
     idt::load();

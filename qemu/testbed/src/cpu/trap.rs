@@ -106,10 +106,8 @@ trap_stubs:
     .set vector, 0
     .rept 256
     .balign 16
-    .if vector == 2                  // NMI: another CPU panicked, and nothing of ours may be trusted
-92: cli
-    hlt
-    jmp 92b
+    .if vector == 2
+    jmp nmi_entry
     .else
     .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21)
     .else
@@ -234,6 +232,7 @@ pub(super) extern "C" fn handle(frame: &mut Frame) {
             apic::end_of_interrupt();
             TICKS.increment(HERE);
             sched::tick();
+            testing::in_timer();
         }
         apic::VECTOR_RESCHEDULE => apic::end_of_interrupt(),
         apic::VECTOR_CROSS_CALL => {

@@ -9,8 +9,9 @@ use crate::lock::IrqLock;
 
 /// Where the stacks lie.
 pub(super) const STACKS: u64 = 0xffff_c000_0000_0000;
-/// 32 KiB: formatting a line in a build with debug assertions takes a few KiB.
-const STACK_PAGES: u64 = 8;
+/// 64 KiB: a test's LWP, the section of an interrupt that comes into it and the watch each have a few register files, of up to
+/// 3.5 KiB, in their frames.
+const STACK_PAGES: u64 = 16;
 const SLOT_BYTES: u64 = 2 * STACK_PAGES * PAGE_BYTES;
 
 #[derive(Debug)]

@@ -66,6 +66,30 @@ impl RegisterFile {
         file
     }
 
+    /// Loads what [`random`](Self::random) gives; may trap. It and the two below leave no file on the caller's stack, which an
+    /// interrupt's handler may not have to spare.
+    #[inline(never)]
+    pub fn load_random(seed: u64) {
+        Self::random(seed).load();
+    }
+
+    /// Are the registers what [`random`](Self::random) gives? May trap.
+    #[inline(never)]
+    pub fn is_random(seed: u64) -> bool {
+        Self::store().is(Self::random, seed)
+    }
+
+    /// Are the registers in their initial state, control words too? May trap.
+    #[inline(never)]
+    pub fn is_initial() -> bool {
+        Self::store() == Self::INITIAL
+    }
+
+    #[inline(never)]
+    fn is(&self, expected: fn(u64) -> Self, seed: u64) -> bool {
+        *self == expected(seed)
+    }
+
     /// Has any register of `component` another value than the initial one?
     pub fn has(&self, component: Component) -> bool {
         let Self { low, ymm, zmm } = self;
