@@ -18,8 +18,10 @@
 //! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
+pub mod holds;
 mod looks;
 pub(crate) mod missing_clts;
+mod players;
 mod policies;
 mod stray;
 
@@ -45,6 +47,7 @@ pub(crate) use stray::caught;
 pub use stray::stray_use;
 
 pub use missing_clts::without_clts_before_restore;
+pub use players::Player;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
