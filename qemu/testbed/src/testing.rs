@@ -40,8 +40,8 @@ use crate::lwp::{Lwp, Start};
 use crate::{cpu, line, sched};
 
 pub use looks::{
-    Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
-    set_task_switched_by_hand,
+    Counts, difference, image, is_task_switched, past_the_gate, poison_own_memory,
+    set_task_switched_by_hand, write_image, xmm_of,
 };
 pub(crate) use stray::caught;
 pub use stray::stray_use;
