@@ -110,6 +110,17 @@ impl Pattern {
         unsafe { load_pattern(self) };
     }
 
+    /// What a saved image holds: it begins alike in every format. (Intel SDM, volume 1, "Legacy Region of an XSAVE Area".)
+    ///
+    /// # Panics
+    ///
+    /// When it is shorter than that.
+    pub fn of_image(image: &[u8]) -> Self {
+        let mut legacy = Image([0; 512]);
+        legacy.0.copy_from_slice(&image[..512]);
+        legacy.pattern()
+    }
+
     /// Reads this LWP's registers. May trap.
     pub fn store() -> Self {
         let mut image = Image([0; 512]);

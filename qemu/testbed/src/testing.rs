@@ -41,7 +41,7 @@ use crate::{cpu, line, sched};
 
 pub use looks::{
     Counts, difference, image, is_task_switched, past_the_gate, poison_own_memory,
-    set_task_switched_by_hand, write_image, xmm_of,
+    set_task_switched_by_hand, write_image,
 };
 pub(crate) use stray::caught;
 pub use stray::stray_use;

@@ -124,15 +124,6 @@ pub fn write_image(lwp: &Lwp, image: &[u8]) {
     unsafe { lwp.fpu_area().copy_from(image.as_ptr(), image.len()) };
 }
 
-/// The XMM registers in an image, at 160 in every format; Intel SDM, volume 1, "Legacy Region of an XSAVE Area".
-pub fn xmm_of(image: &[u8]) -> [u128; 16] {
-    core::array::from_fn(|place| {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&image[160 + 16 * place..][..16]);
-        u128::from_le_bytes(bytes)
-    })
-}
-
 /// Fills the saved image of the LWP that calls this with a wrong state: good for a restore, but not what its registers hold.
 /// A restore that should not be shows then.
 ///
