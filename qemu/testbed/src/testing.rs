@@ -18,6 +18,7 @@
 //! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
+pub mod board;
 pub mod holds;
 mod looks;
 pub(crate) mod missing_clts;
