@@ -8,6 +8,7 @@
 
 mod component;
 mod file;
+mod harmonic;
 mod zmm;
 
 use core::arch::naked_asm;
@@ -16,6 +17,7 @@ use core::mem::offset_of;
 
 pub use self::component::Component;
 pub use self::file::RegisterFile;
+pub use self::harmonic::{HARMONIC, harmonic};
 pub use self::zmm::ZmmPattern;
 
 /// The contents of the x87 stack, its control word, MXCSR, and XMM0 to XMM15.

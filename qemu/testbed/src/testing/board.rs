@@ -54,8 +54,11 @@ pub static SPARSE: (Board<4>, Pcu<Board<4>, 4>) = (
 );
 
 /// A table without units.
-// SAFETY: the board's only one.
-pub static EMPTY: (Board<0>, Pcu<Board<0>, 0>) = (Board::new(), unsafe { Pcu::new([]) });
+pub static EMPTY: (Board<0>, Pcu<Board<0>, 0>) = (
+    Board::new(),
+    // SAFETY: the board's only one.
+    unsafe { Pcu::new([]) },
+);
 
 /// The current fellow's token.
 pub type Me<'a, const N: usize> = Current<'a, Board<N>, N>;
