@@ -12,10 +12,6 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(target_os = "none")]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "x86-64 only: a u64 fits in usize"
-)]
 mod kernel {
     extern crate alloc;
 
