@@ -23,21 +23,17 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_os = "none")]
 mod kernel {
-    extern crate alloc;
-
-    use alloc::vec::Vec;
     use core::ptr::NonNull;
 
     use pcu9::kernel::{NoAnswer, Stopped};
     use pcu9::pcu::{CoreDump, Policy, UnitStats, Validity};
-    use pcu9::x86_64::fpu::features;
     use pcu9_testbed::cpu;
     use pcu9_testbed::glue::{FPU, KERNEL, PCU, cpu_pcu, with_token};
-    use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::sched::current;
     use pcu9_testbed::testing::{
-        Case, Counts, is_task_switched, move_to, new_domain, policy, prepare, spawn, start,
+        Case, Counts, image, is_task_switched, move_to, new_domain, policy, prepare, spawn, start,
+        write_image,
     };
 
     pcu9_testbed::boot_tests! {
@@ -63,20 +59,6 @@ mod kernel {
     fn save_and_keep() {
         let answer = with_token(|token| PCU.save_all(token, CoreDump::No));
         assert_eq!(answer, Ok(()));
-    }
-
-    /// The image that is saved of the current LWP.
-    fn own_image() -> Vec<u8> {
-        let area = current().fpu_area().cast_const();
-        // SAFETY: the area is as long, and nobody saves to it while its LWP executes this.
-        unsafe { core::slice::from_raw_parts(area, features().area_bytes()) }.to_vec()
-    }
-
-    /// Writes an image over that of `lwp`.
-    fn write_image(lwp: &Lwp, image: &[u8]) {
-        assert_eq!(image.len(), features().area_bytes());
-        // SAFETY: the area is as long; its LWP has no registers anywhere, since the holder has just thrown them away.
-        unsafe { lwp.fpu_area().copy_from(image.as_ptr(), image.len()) };
     }
 
     fn check(case: &mut Case, expected: UnitStats, f: fn()) {
@@ -221,7 +203,7 @@ mod kernel {
         let f = || {
             Pattern::random(1).load();
             save_and_keep();
-            let image = own_image();
+            let image = image(&current());
             Pattern::random(2).load();
             let write = || {
                 let lwp = current();
@@ -258,7 +240,7 @@ mod kernel {
         check(case, expected, || {
             Pattern::random(1).load();
             save_and_keep();
-            let image = own_image();
+            let image = image(&current());
             let lwp = prepare("new", 0, new_domain(), || {
                 assert_eq!(Pattern::store(), Pattern::random(1));
             });

@@ -33,10 +33,9 @@ mod kernel {
     use pcu9::x86_64::fpu::features;
     use pcu9_testbed::cpu;
     use pcu9_testbed::glue::{FPU, cpu_pcu};
-    use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::Pattern;
     use pcu9_testbed::testing::{
-        Case, Counts, Turns, is_exact, move_to, new_domain, prepare, spawn, start,
+        Case, Counts, Turns, image, is_exact, move_to, new_domain, prepare, spawn, start,
     };
 
     pcu9_testbed::boot_tests! {
@@ -47,12 +46,6 @@ mod kernel {
             exit_with_the_registers_on_another_cpu,
             exit_while_another_cpu_takes_the_registers,
             many_end_with_live_registers,
-    }
-
-    fn image(lwp: &Lwp) -> Vec<u8> {
-        let area = lwp.fpu_area().cast_const();
-        // SAFETY: the area is as long, and its LWP has not run, so nobody writes it.
-        unsafe { core::slice::from_raw_parts(area, features().area_bytes()) }.to_vec()
     }
 
     /// New LWPs get the area of one that ended with live registers; others then use the FPU where those were.

@@ -26,11 +26,14 @@ mod kernel {
 
     use pcu9::kernel::CpuId;
     use pcu9::percpu::{CounterU64, CpuState, InitError, Percpu, Pinned, Tables, Zpcpu};
+    use pcu9_testbed::cpu::hotplug::offline;
     use pcu9_testbed::glue::{self, FPU, HERE, PCPU, PCU, PERCPU, SYSCALLS, TICKS, TRAPS};
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::Pattern;
-    use pcu9_testbed::testing::{Case, Slot, Turns, move_to, new_domain, spawn, spawn_plain};
+    use pcu9_testbed::testing::{
+        Case, Player, Slot, Turns, move_to, new_domain, spawn, spawn_plain,
+    };
     use pcu9_testbed::{cpu, line, option};
     use x86_64::instructions::hlt;
 
@@ -207,7 +210,7 @@ mod kernel {
         }
         counter.add(HERE, 41);
 
-        // An LWP whose registers are in memory, and one for each CPU whose registers are live there.
+        // An LWP whose registers are in memory, and one for each other CPU that stays, whose registers are live there.
         let turns = Arc::new(Turns::new());
         let saved = spawn("saved", 0, new_domain(), {
             let turns = Arc::clone(&turns);
@@ -221,24 +224,31 @@ mod kernel {
             alloc::format!("{:?}", saved.pcu()).contains("in memory")
         });
         let mut lwps = alloc::vec![saved];
+        // The last CPU leaves, and had somebody's registers until then.
+        let last = cpu::n_cpus() - 1;
+        let left = (last > 0).then(|| Player::new("left", last));
+        if let Some(player) = &left {
+            player.does(|| Pattern::random(101).load());
+            case.expect_eq("the last CPU leaves", offline(last), Ok(()));
+        }
         let parked = Arc::new(AtomicU64::new(0));
-        for number in 1..cpu::n_cpus() {
+        for number in 1..last {
             lwps.push(park(number, &parked));
         }
+        lwps.extend(left.as_ref().map(Player::shared));
         case.wait_until("the other CPUs stand still", || {
-            parked.load(Relaxed) == cpu::n_cpus() as u64 - 1
+            parked.load(Relaxed) + 1 >= last as u64
         });
-        let _off = InterruptsOff::new();
-        if cpu::n_cpus() > 1 {
-            PERCPU.set_offline(id(cpu::n_cpus() - 1)).expect("present");
-        }
+        let off = InterruptsOff::new();
         tell(&lwps, &counter, &object);
         line!("@truth area {TAKEN_OFFLINE} physical={end:#x}");
         line!("@truth end");
         while option("hold") == Some("1") {
             hlt();
         }
+        drop(off);
         turns.next();
+        left.map(Player::ends);
         case.expect_eq("present", PERCPU.present().count(), cpu::n_cpus() + 2);
         let last = (cpu::n_cpus() > 1).then(|| PERCPU.state(id(cpu::n_cpus() - 1)));
         case.expect(

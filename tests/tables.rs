@@ -1,10 +1,11 @@
-//! `tests/tables/checklist.toml`: every row has an answer, and every test that it names is there.
+//! `tests/tables/checklist.toml`, `scenarios.toml` and `peers.toml`: every row has an answer, and all that it names is there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// The rows of each letter: leaks, input from user space, life cycle.
 const ROWS: [(char, usize); 3] = [('L', 12), ('V', 14), ('C', 27)];
@@ -28,13 +29,53 @@ struct Row {
     why: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Scenarios {
+    scenario: Vec<Scenario>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    letter: char,
+    what: String,
+    test: Option<String>,
+    open: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Peers {
+    peer: Vec<Peer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peer {
+    name: String,
+    theirs: String,
+    asserts: String,
+    #[serde(default)]
+    tests: Vec<String>,
+    #[serde(default)]
+    programs: Vec<String>,
+    #[serde(default)]
+    differs: String,
+    open: Option<String>,
+}
+
+/// The file at `path` in the repository.
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn table<T: DeserializeOwned>(name: &str) -> T {
+    let path = format!("tests/tables/{name}.toml");
+    toml::from_str(&read(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn checklist() -> Vec<Row> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/checklist.toml");
-    let text =
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let list: Checklist =
-        toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    list.row
+    table::<Checklist>("checklist").row
 }
 
 /// Where the tests of a file run.
@@ -137,5 +178,77 @@ fn a_test_that_is_gone_is_noticed() {
         "tests/boot_leaks.rs::check",
     ] {
         assert!(missing(test).is_some(), "{test}");
+    }
+}
+
+#[test]
+fn every_scenario_has_its_boot_test() {
+    let scenarios = table::<Scenarios>("scenarios").scenario;
+    let letters: String = scenarios.iter().map(|scenario| scenario.letter).collect();
+    assert_eq!(letters, "abcdefghijklmnopqrst");
+    for Scenario {
+        letter,
+        what,
+        test,
+        open,
+    } in scenarios
+    {
+        assert!(!what.is_empty(), "{letter}: what?");
+        let Some(test) = test else {
+            assert!(open.is_some(), "{letter}: no test, no open work");
+            continue;
+        };
+        assert_eq!(missing(&test), None, "{letter}");
+        let (file, name) = test.split_once("::").expect("a file and a function");
+        assert!(file.starts_with("tests/boot_"), "{letter}: on the testbed");
+        let prefix = format!("scenario_{letter}_");
+        assert!(name.starts_with(&prefix), "{letter}: {name}");
+    }
+}
+
+/// The peers' tests, by their names.
+const PEERS: [&str; 15] = [
+    "t_fpu",
+    "h_fpufork",
+    "t_signal_and_fpu",
+    "t_ptrace_x86",
+    "xstate",
+    "corrupt_xstate_header",
+    "FPU0000",
+    "FPU0001",
+    "FPU0002",
+    "FPU0003",
+    "FPU0004",
+    "avx_sig",
+    "spawn_fpu",
+    "fpu_sharing",
+    "YMM-upper sentinel",
+];
+
+#[test]
+fn every_peers_test_has_ours() {
+    let peers = table::<Peers>("peers").peer;
+    let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
+    assert_eq!(names, PEERS);
+    let manifest = read("qemu/programs/Cargo.toml");
+    for peer in &peers {
+        let name = &peer.name;
+        assert!(
+            ![&peer.theirs, &peer.asserts].iter().any(|s| s.is_empty()),
+            "{name}: where, and what?"
+        );
+        let is_answered = !peer.tests.is_empty() || !peer.programs.is_empty();
+        assert!(is_answered || peer.open.is_some(), "{name}: none of ours");
+        assert!(
+            is_answered || peer.differs.is_empty(),
+            "{name}: what differs, where there is nothing?"
+        );
+        for test in &peer.tests {
+            assert_eq!(missing(test), None, "{name}");
+        }
+        for program in &peer.programs {
+            let is_there = manifest.contains(&format!("[[bin]]\nname = \"{program}\"\n"));
+            assert!(is_there, "{name}: there is no program {program}");
+        }
     }
 }

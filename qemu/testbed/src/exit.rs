@@ -11,7 +11,7 @@ use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
 use crate::boot::info::option;
-use crate::{cpu, serial};
+use crate::{cpu, glue, serial};
 
 /// What the run says to the outside by its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,5 +85,18 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         )),
         None => serial::write_line_forced(format_args!("@panic CPU {cpu}: {}", info.message())),
     }
+    if cpu::index_if_known().is_some() {
+        glue::say_what_is_lost();
+    }
     exit(Outcome::Failure)
+}
+
+/// Runs `f` as from a panic of this CPU, which nobody answers any more, and goes on: how many FPU states a crash would say are lost.
+/// For tests, with interrupts off.
+pub fn as_from_a_panic<R>(f: impl FnOnce() -> R) -> (R, usize) {
+    PANICKED.store(cpu::index() + 1, Ordering::Release);
+    let result = f();
+    let n_lost = glue::say_what_is_lost();
+    PANICKED.store(0, Ordering::Release);
+    (result, n_lost)
 }

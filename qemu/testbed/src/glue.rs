@@ -3,6 +3,7 @@
 //! Who calls the hooks: the scheduler (`switch_out`, `switchpoint`), the traps (`trap`, `fixup`, `before_user`), the
 //! processes ([`fork`], [`exec`], `exit`), and each CPU's start (`init_cpu`).
 
+mod cpus;
 pub(crate) mod percpu;
 mod section;
 
@@ -11,12 +12,15 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
-use pcu9::pcu::{AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, UnitId, UnitOps};
+use pcu9::pcu::{
+    AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, PolicyError, UnitId, UnitOps,
+};
 use pcu9::x86_64::fpu::{self, Area, FpuArea, FpuFeatures, Limits, Refused, SaveInstruction};
 use pcu9::x86_64::machine::Native;
 use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 
+pub(crate) use self::cpus::{cpu_offline, cpu_online, say_what_is_lost};
 pub use self::percpu::{
     CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu, add_cpu_at_the_end,
 };
@@ -214,7 +218,7 @@ fn limits() -> Limits {
     limits
 }
 
-/// Starts a CPU's FPU.
+/// Starts a CPU's FPU, for the first time or again.
 ///
 /// # Panics
 ///
@@ -228,6 +232,7 @@ pub(crate) fn init_cpu() {
         panic!("{error}");
     }
     percpu::describe_fpu();
+    cpu_online();
 }
 
 /// The scheduler: `lwp` leaves this CPU. Interrupts are off.
@@ -358,10 +363,11 @@ pub fn cpu_pcu(cpu: usize) -> &'static CpuPcu<Lwp, N_UNITS> {
 ///
 /// # Panics
 ///
-/// When a CPU does not answer.
+/// When a CPU that runs does not answer.
 pub fn set_leak_rule(rule: LeakRule) {
-    let cpus = (0..cpu::n_cpus()).map(cpu_id);
-    if let Err(error) = PCU.set_leak_rule(&mut current(), cpus, rule) {
+    if let Err(error) = PCU.set_leak_rule(&mut current(), PERCPU.started(), rule)
+        && PERCPU.started().any(|cpu| cpu == error.0)
+    {
         panic!("the leak rule: {error}");
     }
 }
@@ -370,11 +376,12 @@ pub fn set_leak_rule(rule: LeakRule) {
 ///
 /// # Panics
 ///
-/// When a CPU does not answer.
+/// When a CPU that runs does not answer.
 pub fn set_policy(policy: Policy) {
-    let cpus = (0..cpu::n_cpus()).map(cpu_id);
-    if let Err(error) = PCU.set_policy(&mut current(), cpus, FPU, policy) {
-        panic!("the policy: {error}");
+    match PCU.set_policy(&mut current(), PERCPU.started(), FPU, policy) {
+        Err(PolicyError::NoAnswer(cpu)) if !PERCPU.started().any(|started| started == cpu) => {}
+        Err(error) => panic!("the policy: {error}"),
+        Ok(()) => {}
     }
 }
 

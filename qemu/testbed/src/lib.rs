@@ -10,7 +10,7 @@
 //! | from the loader to Rust code | `boot` |
 //! | words to the outside, and the end of a run | [`serial`], [`exit`], [`lock`] |
 //! | memory | [`memory`] |
-//! | a CPU's tables, traps, timer, and the other CPUs | [`cpu`] |
+//! | a CPU's tables, traps, timer, the other CPUs, and those that leave and come back | [`cpu`] |
 //! | who runs when | [`lwp`], [`sched`], [`event`], `trace` |
 //! | programs in user mode | `process`, [`demo`] |
 //! | `pcu9` | [`glue`], [`registers`], [`watch`] |

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::cpu::hotplug;
 use crate::cpu::trap::Frame;
 use crate::event::Event;
 use crate::glue::LwpFpu;
@@ -56,7 +57,7 @@ pub struct Lwp {
     pub(crate) table: AtomicU64,
     /// The base of `fs` in user mode.
     pub(crate) fs_base: AtomicU64,
-    /// Bit C: it may run on CPU C.
+    /// Bit C: it may run on CPU C; see [`Lwp::allowed`].
     pub(crate) pin: AtomicU64,
     /// Where it ran last.
     pub(crate) last_cpu: AtomicU32,
@@ -190,13 +191,38 @@ impl Lwp {
         }
     }
 
+    /// Whether it sleeps, and has left its CPU.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state() == State::Sleeping && !self.on_cpu.load(Ordering::Acquire)
+    }
+
     pub(crate) fn may_run_on(&self, cpu: usize) -> bool {
-        self.pin.load(Ordering::Relaxed) & 1 << cpu != 0
+        self.allowed() & 1 << cpu != 0
+    }
+
+    /// The CPUs on which it may run now: those of its mask that are online, or any that are while none of its mask is.
+    pub(crate) fn allowed(&self) -> u64 {
+        let online = hotplug::online();
+        match self.pin.load(Ordering::Relaxed) & online {
+            0 => online,
+            pinned => pinned,
+        }
     }
 
     /// Top of its kernel stack; 0 for an idle LWP, which never enters user mode.
     pub(crate) fn stack_top(&self) -> u64 {
         self.stack.as_ref().map_or(0, Stack::top)
+    }
+}
+
+/// Calls `f` for every LWP, from a panic: a CPU that was stopped may hold the list's lock.
+pub(crate) fn for_each_from_panic(mut f: impl FnMut(&Lwp)) {
+    let _list = LIST.try_lock();
+    let mut at = FIRST.load(Ordering::Acquire);
+    // SAFETY: whoever is in the list lives; the other CPUs have been stopped, so that nobody leaves it meanwhile.
+    while let Some(lwp) = unsafe { at.as_ref() } {
+        f(lwp);
+        at = lwp.next.load(Ordering::Acquire);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod component;
 mod file;
+mod harmonic;
 mod zmm;
 
 use core::arch::naked_asm;
@@ -16,6 +17,7 @@ use core::mem::offset_of;
 
 pub use self::component::Component;
 pub use self::file::RegisterFile;
+pub use self::harmonic::{HARMONIC, harmonic};
 pub use self::zmm::ZmmPattern;
 
 /// The contents of the x87 stack, its control word, MXCSR, and XMM0 to XMM15.
@@ -108,6 +110,17 @@ impl Pattern {
     pub fn load(&self) {
         // SAFETY: the function reads the pattern and changes FPU registers only, which the compiled kernel never uses.
         unsafe { load_pattern(self) };
+    }
+
+    /// What a saved image holds: it begins alike in every format. (Intel SDM, volume 1, "Legacy Region of an XSAVE Area".)
+    ///
+    /// # Panics
+    ///
+    /// When it is shorter than that.
+    pub fn of_image(image: &[u8]) -> Self {
+        let mut legacy = Image([0; 512]);
+        legacy.0.copy_from_slice(&image[..512]);
+        legacy.pattern()
     }
 
     /// Reads this LWP's registers. May trap.

@@ -1,9 +1,11 @@
-//! The scheduler: one queue, round robin, any LWP on any CPU that its pin mask allows.
+//! The scheduler: one queue, round robin, any LWP on any CPU that is online and its pin mask allows.
 //!
 //! A switch in five steps: pick the next LWP under the lock; tell `pcu9` that the current one leaves; change stacks;
 //! tell `pcu9` who arrived; and only then put the LWP that was left into the queue, so that no other CPU runs it while
 //! its stack is still in use here.
 //! Architecture invariants: the lock is never taken by the #NM path; nothing but the switch changes `current`.
+
+mod counters;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -16,48 +18,16 @@ use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 
-use crate::cpu::{self, apic, this, trap};
+use crate::cpu::{self, apic, hotplug, this, trap};
 use crate::event::Event;
 use crate::glue::{self, LwpFpu};
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::{Lwp, NO_CPU, Start, State};
 use crate::memory::paging;
+use crate::testing::holds;
 use crate::trace;
 
-/// What a CPU's scheduler counts; each CPU counts its own.
-#[derive(Debug)]
-pub struct Counters {
-    /// Switches to a different LWP, idle included.
-    pub switches: AtomicU64,
-    /// LWPs that arrived from another CPU.
-    pub migrations: AtomicU64,
-    /// Switches because the timer said so.
-    pub preemptions: AtomicU64,
-    /// Switches whose outgoing LWP was a user LWP: what an eager kernel would have saved.
-    pub eager_saves: AtomicU64,
-    /// Switches whose incoming LWP was a user LWP: what an eager kernel would have restored.
-    pub eager_restores: AtomicU64,
-    /// Cross-call interrupts that came.
-    pub cross_calls_served: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) const fn new() -> Self {
-        Self {
-            switches: AtomicU64::new(0),
-            migrations: AtomicU64::new(0),
-            preemptions: AtomicU64::new(0),
-            eager_saves: AtomicU64::new(0),
-            eager_restores: AtomicU64::new(0),
-            cross_calls_served: AtomicU64::new(0),
-        }
-    }
-}
-
-/// The scheduler's counters of CPU `cpu`.
-pub fn counters(cpu: usize) -> &'static Counters {
-    &cpu::block(cpu).counters
-}
+pub use self::counters::{Counters, counters};
 
 #[derive(Debug)]
 struct Queue {
@@ -114,15 +84,15 @@ pub(crate) fn spawn_lwp(
 
 /// Puts a new LWP into the queue.
 pub(crate) fn make_ready(lwp: Arc<Lwp>) {
-    let pin = lwp.pin.load(Ordering::Relaxed);
+    let allowed = lwp.allowed();
     QUEUE.lock().ready.push_back(lwp);
-    wake_a_cpu(pin);
+    wake_a_cpu(allowed);
 }
 
 /// Sends an interrupt to one CPU that sleeps and may run what was just queued.
-fn wake_a_cpu(pin: u64) {
+fn wake_a_cpu(allowed: u64) {
     loop {
-        let idle = IDLE.load(Ordering::SeqCst) & pin;
+        let idle = IDLE.load(Ordering::SeqCst) & allowed;
         if idle == 0 {
             return;
         }
@@ -134,10 +104,18 @@ fn wake_a_cpu(pin: u64) {
     }
 }
 
-fn request_reschedule(cpu: usize) {
+pub(crate) fn request_reschedule(cpu: usize) {
     let block = cpu::block(cpu);
     block.need_resched.store(true, Ordering::Release);
     apic::send_reschedule(block.apic_id.load(Ordering::Relaxed));
+}
+
+/// Asks the CPUs of `mask` to look at the queue again, and takes the own one, which goes, from those that can be woken.
+pub(crate) fn leave_to(mask: u64) {
+    IDLE.fetch_and(!(1 << cpu::index()), Ordering::SeqCst);
+    (0..cpu::n_cpus())
+        .filter(|cpu| mask & 1 << cpu != 0)
+        .for_each(request_reschedule);
 }
 
 /// The LWP that executes this.
@@ -224,7 +202,7 @@ pub(crate) fn sleep(event: &Event, seen: u64) {
 /// Wakes everybody who sleeps for `event`.
 pub(crate) fn wake(event: &Event) {
     let address = (&raw const *event).addr();
-    let mut pins = Vec::new();
+    let mut woken = Vec::new();
     {
         let mut queue = QUEUE.lock();
         while let Some(place) = queue.sleeping.iter().position(|(key, _)| *key == address) {
@@ -232,12 +210,12 @@ pub(crate) fn wake(event: &Event) {
             lwp.state.store(State::Runnable as u8, Ordering::Relaxed);
             // One that has not left its CPU yet is queued when it has.
             if !lwp.on_cpu.load(Ordering::Relaxed) {
-                pins.push(lwp.pin.load(Ordering::Relaxed));
+                woken.push(lwp.allowed());
                 queue.ready.push_back(lwp);
             }
         }
     }
-    pins.into_iter().for_each(wake_a_cpu);
+    woken.into_iter().for_each(wake_a_cpu);
 }
 
 /// Allows `lwp` to run on the CPUs of `pin` only; it moves at its next switch, which is asked for at once.
@@ -246,10 +224,7 @@ pub(crate) fn wake(event: &Event) {
 ///
 /// When the mask names no CPU that runs.
 pub fn set_pin(lwp: &Lwp, pin: u64) {
-    assert!(
-        pin & ((1 << cpu::n_cpus()) - 1) != 0,
-        "pinned to no CPU that runs"
-    );
+    assert!(pin & hotplug::online() != 0, "pinned to no CPU that runs");
     let cpu = {
         let _queue = QUEUE.lock();
         lwp.pin.store(pin, Ordering::Relaxed);
@@ -262,7 +237,7 @@ pub fn set_pin(lwp: &Lwp, pin: u64) {
             request_reschedule(cpu as usize);
         }
         Some(_) => {}
-        None => wake_a_cpu(pin),
+        None => wake_a_cpu(lwp.allowed()),
     }
 }
 
@@ -284,15 +259,19 @@ pub fn join(lwp: &Lwp) {
     lwp.end_event.wait_for(|| lwp.has_ended().then_some(()));
 }
 
-/// Makes the code that runs on this CPU its idle LWP.
+/// Makes the code that runs on this CPU its idle LWP, the one that it had if it comes back.
 pub(crate) fn init_cpu() {
-    let lwp = Lwp::idle();
-    lwp.on_cpu.store(true, Ordering::Relaxed);
-    let raw = Arc::into_raw(lwp).cast_mut();
-    raw.expose_provenance();
-    cpu::pcpu().set_idle(raw);
-    cpu::pcpu().set_current(raw);
+    let pcpu = cpu::pcpu();
+    if pcpu.idle().is_null() {
+        let lwp = Lwp::idle();
+        lwp.on_cpu.store(true, Ordering::Relaxed);
+        let raw = Arc::into_raw(lwp).cast_mut();
+        raw.expose_provenance();
+        pcpu.set_idle(raw);
+    }
+    pcpu.set_current(pcpu.idle());
     apic::start_timer();
+    hotplug::joins(cpu::index());
 }
 
 /// What a CPU does when nothing else is to be done.
@@ -302,6 +281,10 @@ pub(crate) fn idle() -> ! {
         let cpu = cpu::index();
         IDLE.fetch_or(1 << cpu, Ordering::SeqCst);
         if switch() {
+            continue;
+        }
+        if !hotplug::is_online(cpu) {
+            hotplug::leave();
             continue;
         }
         // Whoever queues something from here on sees the bit and sends an interrupt, which ends the HLT.
@@ -399,6 +382,7 @@ fn note_arrival(cpu: &cpu::Cpu, number: usize, to: &Lwp) -> bool {
 
 /// What the LWP that arrives does first, on its own stack: tells `pcu9`, and puts away the LWP that was left.
 fn finish() {
+    with_current(holds::at_switch_in);
     with_current(glue::switchpoint);
     let from = core::ptr::with_exposed_provenance::<Lwp>(
         this().switched_from.swap(0, Ordering::Relaxed) as usize,
@@ -413,10 +397,10 @@ fn finish() {
     let mut queue = QUEUE.lock();
     lwp.on_cpu.store(false, Ordering::Relaxed);
     if lwp.state() == State::Runnable {
-        let pin = lwp.pin.load(Ordering::Relaxed);
+        let allowed = lwp.allowed();
         queue.ready.push_back(lwp);
         drop(queue);
-        wake_a_cpu(pin);
+        wake_a_cpu(allowed);
     } else {
         let process_ended = lwp.state() == State::Zombie && lwp.process.is_some();
         drop(queue);

@@ -18,9 +18,12 @@
 //! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
 
+pub mod board;
+pub mod holds;
 mod looks;
 pub(crate) mod missing_clts;
 pub(crate) mod nmi;
+mod players;
 mod policies;
 mod sections;
 mod stray;
@@ -40,8 +43,8 @@ use crate::lwp::{Lwp, Start};
 use crate::{cpu, line, sched};
 
 pub use looks::{
-    Counts, difference, is_task_switched, past_the_gate, poison_own_memory,
-    set_task_switched_by_hand,
+    Counts, difference, image, is_task_switched, past_the_gate, poison_own_memory,
+    set_task_switched_by_hand, write_image,
 };
 pub(crate) use nmi::in_nmi;
 pub(crate) use sections::in_timer;
@@ -52,6 +55,7 @@ pub use missing_clts::without_clts_before_restore;
 pub use nmi::{
     Nmis, nmi_at_each_step, nmi_here, nmi_over_user_gs, nmis, nmis_on, send_nmi, stop_as_in_a_panic,
 };
+pub use players::Player;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 pub use sections::{
     Found, TimerSection, TimerSections, timer_sections, timer_sections_on, use_all_registers,

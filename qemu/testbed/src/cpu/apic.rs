@@ -162,11 +162,13 @@ pub(super) fn send(apic_id: u32, vector: u64) {
 
 /// Sends INIT, the first step of the start of a CPU.
 pub(super) fn send_init(apic_id: u32) {
+    let _off = crate::lock::InterruptsOff::new();
     command(apic_id, COMMAND_INIT);
 }
 
 /// Sends STARTUP: the CPU begins in real mode at the page `page`.
 pub(super) fn send_startup(apic_id: u32, page: u8) {
+    let _off = crate::lock::InterruptsOff::new();
     command(apic_id, COMMAND_STARTUP | u32::from(page));
 }
 

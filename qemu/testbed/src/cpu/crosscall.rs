@@ -20,6 +20,7 @@ use x86_64::instructions::interrupts;
 
 use super::{MAX_CPUS, apic, block, n_cpus, this, time};
 use crate::lock::InterruptsOff;
+use crate::testing::holds;
 
 /// More callers than CPUs may wait at once, since a waiting LWP can be preempted.
 const N_SLOTS: usize = 16;
@@ -47,6 +48,44 @@ pub fn set_bound_ms(ms: u64) -> u64 {
     BOUND_MS.swap(ms, Ordering::Relaxed)
 }
 
+/// When a wait that begins now has lasted as long as the bound.
+pub(super) fn end_of_patience() -> u64 {
+    time::ticks() + BOUND_MS.load(Ordering::Relaxed) * time::ticks_per_ms()
+}
+
+/// How many callers want something of CPU C, from before they look whether it runs.
+static N_ASKING: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+/// One caller, counted while it exists.
+struct Asking(usize);
+
+impl Asking {
+    fn of(cpu: usize) -> Self {
+        N_ASKING[cpu].fetch_add(1, Ordering::SeqCst);
+        Self(cpu)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        N_ASKING[self.0].fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Does anybody still want something of CPU `cpu`?
+pub(super) fn is_asked(cpu: usize) -> bool {
+    N_ASKING[cpu].load(Ordering::SeqCst) != 0
+}
+
+/// How many requests to CPU `cpu` are published and not begun; for tests that place what happens by hand.
+pub fn n_pending(cpu: usize) -> usize {
+    let is_pending = |slot: &&AtomicUsize| {
+        let pointer = slot.load(Ordering::Acquire);
+        pointer != 0 && pointer & TAKEN == 0
+    };
+    SLOTS[cpu].iter().filter(is_pending).count()
+}
+
 /// Runs `f` on CPU `cpu` with interrupts off there, and waits for its end. On the own CPU it runs at once.
 ///
 /// `raised` is the bracket (interrupts off) in which the caller found out that it wants to ask; it ends here, once the
@@ -65,7 +104,12 @@ pub(crate) fn call<Raised>(
         f();
         return Ok(());
     }
-    if crate::exit::panicked() || cpu >= n_cpus() || !block(cpu).started.load(Ordering::Acquire) {
+    if crate::exit::panicked() || cpu >= n_cpus() {
+        return Err(NoAnswer);
+    }
+    // In this order: a CPU that goes says so first, and then serves everybody who counts.
+    let _asking = Asking::of(cpu);
+    if !block(cpu).started.load(Ordering::SeqCst) {
         return Err(NoAnswer);
     }
     let request = Request {
@@ -74,7 +118,7 @@ pub(crate) fn call<Raised>(
     };
     let pointer = (&raw const request).expose_provenance();
     debug_assert!(pointer & TAKEN == 0, "a request is aligned");
-    let end = time::ticks() + BOUND_MS.load(Ordering::Relaxed) * time::ticks_per_ms();
+    let end = end_of_patience();
 
     let mut slot = publish(cpu, pointer);
     drop(raised);
@@ -104,6 +148,7 @@ fn publish(cpu: usize, pointer: usize) -> Option<&'static AtomicUsize> {
         block(cpu).apic_id.load(Ordering::Relaxed),
         apic::VECTOR_CROSS_CALL,
     );
+    holds::has_asked();
     Some(slot)
 }
 

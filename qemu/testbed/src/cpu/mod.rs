@@ -1,5 +1,6 @@
 //! One CPU: its block of data, its tables (`gdt`, `idt`), the way into the kernel (`trap`), its local APIC (`apic`),
-//! [`time`], the start of the other CPUs (`smp`), and calls from one to another ([`crosscall`]).
+//! [`time`], the start of the other CPUs (`smp`), calls from one to another ([`crosscall`]), and CPUs that leave and come back
+//! ([`hotplug`]).
 //!
 //! In the kernel `gs` leads to the CPU's own data ([`glue`]); `swapgs` brings it in on entry from user mode and puts the user's
 //! base back on the way out. Intel SDM, volume 2B, "SWAPGS".
@@ -7,6 +8,7 @@
 pub(crate) mod apic;
 pub mod crosscall;
 pub(crate) mod gdt;
+pub mod hotplug;
 mod idt;
 pub(crate) mod nmi;
 pub(crate) mod smp;
@@ -39,6 +41,8 @@ pub struct Cpu {
     pub(crate) apic_id: AtomicU32,
     /// The field of this CPU's TSS that names the stack for entries from user mode.
     tss_rsp0: AtomicU64,
+    /// Top of the stack that it starts on, which becomes its idle LWP's; 0 for the boot CPU.
+    idle_stack: AtomicU64,
     /// Set by anyone: the scheduler should look for another LWP.
     pub(crate) need_resched: AtomicBool,
     /// Set once the CPU takes part.
@@ -59,6 +63,7 @@ impl Cpu {
             kernel_rsp: AtomicU64::new(0),
             apic_id: AtomicU32::new(0),
             tss_rsp0: AtomicU64::new(0),
+            idle_stack: AtomicU64::new(0),
             need_resched: AtomicBool::new(false),
             started: AtomicBool::new(false),
             in_nmi: AtomicBool::new(false),
@@ -72,7 +77,7 @@ impl Cpu {
 /// How many CPUs have a block behind `gs`.
 static N_STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// The number of CPUs that run.
+/// The number of CPUs that have been started; some of them may be offline now: see [`hotplug::is_online`].
 pub fn n_cpus() -> usize {
     N_STARTED.load(Ordering::Acquire)
 }
@@ -121,7 +126,7 @@ impl Cpu {
     }
 }
 
-/// Brings up what a CPU needs before it can take interrupts, as CPU number `cpu`, which has its data.
+/// Brings up what a CPU needs before it can take interrupts, as CPU number `cpu`, which has its data; for the first time, or again.
 fn enter(cpu: usize) {
     let id = glue::cpu_id(cpu);
     // The processor wants an address as base; the difference of two kernel addresses is in one of the two halves.
@@ -129,7 +134,10 @@ fn enter(cpu: usize) {
     GsBase::write(gs_base);
     KernelGsBase::write(VirtAddr::zero());
     let block = block(cpu);
-    block.tss_rsp0.store(gdt::load(gs_base), Ordering::Relaxed);
+    let tss_rsp0 = block.tss_rsp0.load(Ordering::Relaxed);
+    block
+        .tss_rsp0
+        .store(gdt::load(tss_rsp0, gs_base), Ordering::Relaxed);
     // `gdt::load` loaded a null selector into `gs`, which may clear the base.
     GsBase::write(gs_base);
     idt::load();
@@ -138,10 +146,13 @@ fn enter(cpu: usize) {
     block
         .apic_id
         .store(u32::from(apic::own_id()), Ordering::Relaxed);
-    N_STARTED.fetch_add(1, Ordering::AcqRel);
+    N_STARTED.fetch_max(cpu + 1, Ordering::AcqRel);
+    if tss_rsp0 != 0 {
+        hotplug::spoil();
+    }
     glue::init_cpu();
     PERCPU.set_started(id).expect("a CPU with data");
-    block.started.store(true, Ordering::Release);
+    block.started.store(true, Ordering::SeqCst);
 }
 
 /// Brings the boot CPU up.

@@ -1,10 +1,10 @@
 //! The start of the other CPUs: INIT, STARTUP, a few instructions below 1 MiB, and the same Rust code as the boot CPU.
 //!
 //! Intel SDM, volume 3A, "Multiple-Processor (MP) Initialization" and "Typical AP Initialization Sequence". One CPU after the
-//! other, so one mailbox is enough.
+//! other, so one mailbox is enough. A CPU that left comes back the same way.
 
 use core::arch::{global_asm, naked_asm};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{apic, block, n_cpus, time};
 use crate::memory::stacks::Stack;
@@ -83,30 +83,45 @@ static INDEX: AtomicU64 = AtomicU64::new(0);
 ///
 /// When a CPU does not come up.
 pub(crate) fn start_others(apic_ids: &[u8]) {
-    let start = &raw const trampoline_start;
-    let len = (&raw const trampoline_end).addr() - start.addr();
+    let code = &raw const trampoline_start;
+    let len = (&raw const trampoline_end).addr() - code.addr();
     // SAFETY: the page at this address is usable memory below 1 MiB that nothing else uses; the source is the image's.
-    unsafe { direct_map::<u8>(TRAMPOLINE).copy_from_nonoverlapping(start, len) };
+    unsafe { direct_map::<u8>(TRAMPOLINE).copy_from_nonoverlapping(code, len) };
     TABLE.store(paging::kernel_table(), Ordering::Relaxed);
     for (cpu, &apic_id) in apic_ids.iter().enumerate().skip(1) {
         let stack = Stack::new().expect("no memory for a CPU's first stack");
         glue::add_cpu(glue::cpu_id(cpu));
-        STACK_TOP.store(stack.top(), Ordering::Relaxed);
-        INDEX.store(cpu as u64, Ordering::Release);
+        block(cpu).idle_stack.store(stack.top(), Ordering::Relaxed);
         core::mem::forget(stack); // it becomes the CPU's idle stack
-        let apic_id = u32::from(apic_id);
-        apic::send_init(apic_id);
-        time::delay_us(10_000);
-        for _ in 0..2 {
-            apic::send_startup(apic_id, (TRAMPOLINE >> 12) as u8);
-            wait_for(cpu, 200);
-        }
-        wait_for(cpu, 10_000_000);
         assert!(
-            block(cpu).started.load(Ordering::Acquire),
+            start(cpu, apic_id.into()),
             "CPU {cpu} (APIC id {apic_id}) does not start"
         );
     }
+}
+
+/// Starts CPU `cpu`, which ran before and stands still now; whether it did start. One caller at a time.
+pub(super) fn start_again(cpu: usize) -> bool {
+    start(cpu, block(cpu).apic_id.load(Ordering::Relaxed))
+}
+
+/// Leaves the mailbox for CPU `cpu`, wakes it, and waits until it takes part.
+fn start(cpu: usize, apic_id: u32) -> bool {
+    static IS_IN_USE: AtomicBool = AtomicBool::new(false);
+    let was_in_use = IS_IN_USE.swap(true, Ordering::AcqRel);
+    assert!(!was_in_use, "two CPUs are started at once");
+    let stack = block(cpu).idle_stack.load(Ordering::Relaxed);
+    STACK_TOP.store(stack, Ordering::Relaxed);
+    INDEX.store(cpu as u64, Ordering::Release);
+    apic::send_init(apic_id);
+    time::delay_us(10_000);
+    for _ in 0..2 {
+        apic::send_startup(apic_id, (TRAMPOLINE >> 12) as u8);
+        wait_for(cpu, 200);
+    }
+    wait_for(cpu, 10_000_000);
+    IS_IN_USE.store(false, Ordering::Release);
+    block(cpu).started.load(Ordering::Acquire)
 }
 
 fn wait_for(cpu: usize, us: u64) {

@@ -1,5 +1,7 @@
 //! What a test looks at from outside the protocol: the counters, `CR0.TS`, and the registers behind a closed gate.
 
+use alloc::vec::Vec;
+
 use pcu9::pcu::{Policy, UnitStats};
 use pcu9::x86_64::fpu;
 use x86_64::registers::control::{Cr0, Cr0Flags};
@@ -7,6 +9,7 @@ use x86_64::registers::control::{Cr0, Cr0Flags};
 use super::{Case, is_exact, total_stats};
 use crate::glue::{self, FPU};
 use crate::lock::InterruptsOff;
+use crate::lwp::Lwp;
 use crate::sched;
 
 /// What the FPU's counters of all CPUs showed when a test began to count.
@@ -101,6 +104,24 @@ pub fn set_task_switched_by_hand() {
     assert!(!is_task_switched(), "CR0.TS is set already");
     // SAFETY: the next use traps, which the kernel serves.
     unsafe { Cr0::write(Cr0::read() | Cr0Flags::TASK_SWITCHED) };
+}
+
+/// The image that was saved of `lwp`, whose CPU does not save meanwhile.
+pub fn image(lwp: &Lwp) -> Vec<u8> {
+    let area = lwp.fpu_area().cast_const();
+    // SAFETY: the area is as long, and its LWP is stopped, or executes this.
+    unsafe { core::slice::from_raw_parts(area, fpu::features().area_bytes()) }.to_vec()
+}
+
+/// Writes `image` over that of `lwp`, which has no registers anywhere now.
+///
+/// # Panics
+///
+/// When it is not as long as an image of this machine.
+pub fn write_image(lwp: &Lwp, image: &[u8]) {
+    assert_eq!(image.len(), fpu::features().area_bytes());
+    // SAFETY: the area is as long; its LWP has no registers, and its holder calls this.
+    unsafe { lwp.fpu_area().copy_from(image.as_ptr(), image.len()) };
 }
 
 /// Fills the saved image of the LWP that calls this with a wrong state: good for a restore, but not what its registers hold.
