@@ -17,10 +17,15 @@
 //!
 //! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
+//!
+//! [`programs`] runs programs of `qemu/programs` in user mode for a case.
 
 mod looks;
 pub(crate) mod missing_clts;
+pub(crate) mod poison;
 mod policies;
+pub mod programs;
+pub(crate) mod sleepy;
 mod stray;
 
 use alloc::boxed::Box;
@@ -45,7 +50,9 @@ pub(crate) use stray::caught;
 pub use stray::stray_use;
 
 pub use missing_clts::without_clts_before_restore;
+pub use poison::poison_frames;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
+pub use sleepy::{let_copies_run, let_copies_sleep};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]
