@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::compare::{self, Verdict};
 use super::identities::{Identity, identities};
-use super::plan::{Archive, Plan, Planned};
+use super::plan::{Plan, Planned};
 use super::session::{Job, Session};
 use crate::cli::{DemoArgs, Policy};
 use crate::dump::{self, Control};
 use crate::emulator::{Emulator, Machine, Outcome};
 use crate::error::{During, Result};
+use crate::programs::Archive;
 use crate::progress::Step;
 use crate::trace;
 
