@@ -124,11 +124,8 @@ mod kernel {
         let plain: [(&str, &[&str]); 3] = [("signals", &[]), ("signals", &[]), ("regs", &[])];
         watched(case, &[&plain, wide].concat());
         let n_moves = let_copies_run();
-        case.log(format_args!("{n_moves} times it was on another CPU"));
-        case.expect(
-            "it goes on on another CPU, if there is one",
-            n_moves > 0 || n_cpus() == 1,
-        );
+        case.log(format_args!("{n_moves} moves in copies"));
+        case.expect("it moves in copies", n_moves > 1000 || n_cpus() == 1);
         deaths();
     }
 
