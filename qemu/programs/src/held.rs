@@ -8,6 +8,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 
 use crate::numbers::{Digest, Random};
+use crate::signals::{AT_FCW, AT_FSW, AT_FTW, AT_MXCSR, AT_ST, AT_XMM, Image};
 
 /// MXCSR at program start: every exception masked, round to nearest (Intel SDM, volume 1, "MXCSR Control and Status
 /// Register").
@@ -200,6 +201,24 @@ impl Registers {
             );
         }
         (result, seen)
+    }
+
+    /// Writes the registers to a signal frame's image, which has all of them from then on.
+    pub fn put_into(&self, image: &mut Image<'_>) {
+        image.put(AT_FCW, &self.control().to_le_bytes()[..2]);
+        image.put(AT_FSW, &(((8 - self.depth) % 8) << 11).to_le_bytes()[..2]);
+        // One bit for each physical register, 1 for "in use".
+        let in_use = (0xFF00_u32 >> self.depth).to_le_bytes();
+        image.put(AT_FTW, &in_use[..1]);
+        image.put(AT_MXCSR, &self.mxcsr.to_le_bytes());
+        for (number, &[low, high]) in self.st.iter().enumerate() {
+            image.put(AT_ST + 16 * number, &low.to_le_bytes());
+            image.put(AT_ST + 16 * number + 8, &high.to_le_bytes());
+        }
+        for (number, &[low, high]) in self.xmm.iter().enumerate() {
+            image.put(AT_XMM + 16 * number, &low.to_le_bytes());
+            image.put(AT_XMM + 16 * number + 8, &high.to_le_bytes());
+        }
     }
 
     /// Compares with what was loaded.

@@ -24,9 +24,12 @@
 extern crate std;
 
 pub mod held;
+pub mod initial;
 #[cfg(panic = "abort")]
 mod memory;
 pub mod numbers;
 pub mod print;
+pub mod signals;
 pub mod start;
 pub mod syscalls;
+pub mod wide;

@@ -83,3 +83,19 @@ unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i3
     // SAFETY: the two functions make the same promise.
     unsafe { memcmp(left, right, count) }
 }
+
+/// Counts the bytes before a zero.
+///
+/// # Safety
+///
+/// As C's `strlen`: the area is valid as far as the first zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(from: *const u8) -> usize {
+    let left: usize;
+    // SAFETY: the caller's promise is that of this instruction, which counts the zero as well.
+    unsafe {
+        asm!("repne scasb", inout("rcx") usize::MAX => left, inout("rdi") from => _, in("al") 0_u8,
+             options(nostack, readonly));
+    }
+    usize::MAX - left - 1
+}

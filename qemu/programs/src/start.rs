@@ -1,5 +1,9 @@
 //! From the first instruction to `main`, and out again.
 
+use core::ffi::{CStr, c_char};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
 use crate::syscalls;
 
 /// Makes the given function the program: defines `_start`, which calls it and exits with status 0 when it returns.
@@ -21,6 +25,7 @@ macro_rules! program {
                 $($first,)*
                 // The System V ABI marks the outermost frame by a zero, and wants the stack aligned at each call.
                 "xor ebp, ebp",
+                "mov rdi, rsp",
                 "and rsp, -16",
                 "call {run}",
                 "ud2",
@@ -29,11 +34,37 @@ macro_rules! program {
             )
         }
 
-        extern "C" fn run() -> ! {
+        extern "C" fn run(stack: *mut usize) -> ! {
+            $crate::start::set_stack(stack);
             $main();
             $crate::syscalls::exit(0)
         }
     };
+}
+
+/// What the kernel put on the stack: `argc`, then the arguments' addresses.
+static STACK: AtomicPtr<usize> = AtomicPtr::new(null_mut());
+
+/// Keeps the stack pointer that the program began with; `program!` calls it.
+#[doc(hidden)]
+pub fn set_stack(stack: *mut usize) {
+    STACK.store(stack, Ordering::Relaxed);
+}
+
+/// The program's only argument behind its name, if it has one.
+pub fn argument() -> Option<&'static CStr> {
+    let stack = STACK.load(Ordering::Relaxed);
+    // SAFETY: `_start` left it there, and `argc` lies on top of the stack.
+    let argc = unsafe { stack.read() };
+    // SAFETY: the addresses of the arguments follow `argc`, and a zero ends them.
+    let second = unsafe { stack.add(2) };
+    (argc == 2).then(|| {
+        // SAFETY: the second argument's address.
+        let address = unsafe { second.read() };
+        let text = core::ptr::with_exposed_provenance::<c_char>(address);
+        // SAFETY: the kernel put a string there, which ends with a zero and stays.
+        unsafe { CStr::from_ptr(text) }
+    })
 }
 
 /// Prints where and why, then exits with Rust's own status for a panic.

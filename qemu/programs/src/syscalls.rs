@@ -6,25 +6,41 @@
 
 use core::arch::asm;
 
+use crate::start::fail;
+
 /// Writes bytes to a file descriptor.
 pub const WRITE: usize = 1;
 /// Maps memory.
 pub const MMAP: usize = 9;
+/// Takes mapped memory away.
+pub const MUNMAP: usize = 11;
+/// Says what is to be done about a signal.
+pub const RT_SIGACTION: usize = 13;
+/// Ends a signal's handler.
+pub const RT_SIGRETURN: usize = 15;
 /// Lets others run.
 pub const SCHED_YIELD: usize = 24;
+/// Gives the process's number.
+pub const GETPID: usize = 39;
 /// Makes a child that is a copy of the caller.
 pub const FORK: usize = 57;
 /// Waits for a child to end.
 pub const WAIT4: usize = 61;
+/// Sends a signal to a process.
+pub const KILL: usize = 62;
+/// Names the stack for the handlers that want another one.
+pub const SIGALTSTACK: usize = 131;
 /// Ends the whole process.
 pub const EXIT_GROUP: usize = 231;
+/// Sends a signal to a thread.
+pub const TGKILL: usize = 234;
 
 /// Makes a system call of up to four arguments.
 ///
 /// # Safety
 ///
 /// The call must not write to memory that Rust believes to be constant or its own, and must not give away any.
-unsafe fn call(number: usize, arguments: [usize; 4]) -> isize {
+pub unsafe fn call(number: usize, arguments: [usize; 4]) -> isize {
     let result;
     // SAFETY: the registers are those of the system call convention; what the call does is the caller's promise.
     unsafe {
@@ -70,6 +86,36 @@ pub fn sched_yield() {
     unsafe { call(SCHED_YIELD, [0; 4]) };
 }
 
+/// The number of this process. Linux: `getpid(2)`.
+pub fn getpid() -> usize {
+    // SAFETY: getpid(2) touches no memory.
+    unsafe { call(GETPID, [0; 4]) }.cast_unsigned()
+}
+
+/// Makes a child; 0 in the child. Linux: `fork(2)`. An error ends the program.
+pub fn fork() -> usize {
+    // SAFETY: fork(2) gives the child memory of its own.
+    let child = unsafe { call(FORK, [0; 4]) };
+    usize::try_from(child)
+        .unwrap_or_else(|_| fail(format_args!("expected a child, saw error {child}")))
+}
+
+/// Waits for `child`: its status. `options`: `WNOHANG` (1), with which one that runs has none. Linux: `wait4(2)`.
+///
+/// # Errors
+///
+/// The kernel's number, which is negative.
+pub fn wait(child: usize, options: usize) -> Result<Option<u32>, isize> {
+    let mut status = 0_u32;
+    let arguments = [child, (&raw mut status).expose_provenance(), options, 0];
+    // SAFETY: wait4(2) writes the status, which is ours.
+    match unsafe { call(WAIT4, arguments) } {
+        0 => Ok(None),
+        error @ ..0 => Err(error),
+        _ => Ok(Some(status)),
+    }
+}
+
 /// Ends the process. Linux: `exit_group(2)`.
 pub fn exit(status: u8) -> ! {
     loop {
@@ -88,7 +134,7 @@ pub fn zeroed(count: usize) -> &'static mut [f64] {
     // SAFETY: without a fixed address mmap(2) takes no memory that is in use.
     let address = unsafe { call(MMAP, [0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS]) };
     if address <= 0 {
-        crate::start::fail(format_args!(
+        fail(format_args!(
             "expected {bytes} bytes of memory, saw error {address}"
         ));
     }

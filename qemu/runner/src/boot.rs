@@ -12,6 +12,7 @@ use crate::cli::{BootArgs, RunArgs};
 use crate::emulator::{self, Emulator, End, Kind, Machine, Outcome};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
+use crate::programs::Archive;
 use crate::toolchain;
 
 use cases::{Cases, Said};
@@ -55,9 +56,10 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
         Some(image) => image,
         None => guest::build(&toolchain::provide()?, &kernel)?,
     };
+    let archive = Archive::for_kernel(kernel.name())?;
     let machine = Machine {
         kernel: &image,
-        initrd: None,
+        initrd: archive.as_ref().map(Archive::path),
         control: None,
         append: kernel_options(None, true),
         model: &args.cpu,
@@ -85,9 +87,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         return Ok(());
     }
     let emulator = emulator::provide(Kind::Qemu)?;
+    let archive = Archive::for_kernel(&name)?;
     let machine = Machine {
         kernel: &args.image,
-        initrd: None,
+        initrd: archive.as_ref().map(Archive::path),
         control: None,
         append: kernel_options(selection.for_guest(), true),
         model: "max",

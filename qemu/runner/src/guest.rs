@@ -106,6 +106,12 @@ pub(crate) fn counts_instructions(name: &str) -> bool {
     name.starts_with("boot_count_")
 }
 
+/// Does a kernel of this name run programs in user mode? Its machine gets an archive of the project's own.
+pub(crate) fn runs_programs(name: &str) -> bool {
+    // What cargo runs has a hash behind it.
+    name.starts_with("boot_signals")
+}
+
 /// Returns the image that `PCU9_KERNEL` names, if it does.
 pub(crate) fn given() -> Option<PathBuf> {
     std::env::var_os("PCU9_KERNEL")

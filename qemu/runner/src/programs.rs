@@ -13,7 +13,7 @@ use crate::cargo;
 use crate::error::{During, Error, Result};
 use crate::place;
 
-pub(crate) use archive::pack;
+pub(crate) use archive::Archive;
 pub(crate) use oracle::{Oracle, run};
 
 /// A program that can run on the host and in the guest.

@@ -49,7 +49,7 @@ pub(crate) enum Event {
     Out { job: usize, bytes: Vec<u8> },
     /// The first process of job `job` ended with this status.
     Exit { job: usize, status: i32 },
-    /// A process of job `job` was killed by an exception.
+    /// The first process of job `job` was killed by a signal, or the kernel could not serve one of its processes.
     Fault { job: usize, text: String },
     /// Job `job` could not be started.
     Error { job: usize, text: String },

@@ -87,7 +87,7 @@ fn start(file: &[u8], name: &str, job: u64, copy: u64) {
         return;
     }
     line!("@job {job} {name} {copy}");
-    if let Err(error) = process::start(file, name, job) {
+    if let Err(error) = process::start(file, &[name], job) {
         line!("@error {job} {error}");
     }
 }

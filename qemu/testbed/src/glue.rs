@@ -1,9 +1,10 @@
 //! All that a kernel writes to use `pcu9`: the trait, the place of the state, and one small function for each hook.
 //!
 //! Who calls the hooks: the scheduler (`switch_out`, `switchpoint`), the traps (`trap`, `fixup`, `before_user`), the
-//! processes ([`fork`], [`exec`], `exit`), and each CPU's start (`init_cpu`).
+//! processes ([`fork`], [`exec`], `exit`), their signals (`foreign`), and each CPU's start (`init_cpu`).
 
 mod cpus;
+pub(crate) mod foreign;
 pub(crate) mod percpu;
 mod section;
 
@@ -162,9 +163,11 @@ impl LwpFpu {
         let layout = <Area>::layout();
         // SAFETY: the layout's size is not zero.
         let memory = NonNull::new(unsafe { alloc(layout) })?;
-        let memory = NonNull::slice_from_raw_parts(memory, layout.size());
+        let mut memory = NonNull::slice_from_raw_parts(memory, layout.size());
         // SAFETY: new memory, for this LWP alone.
         let area = unsafe { <Area>::new(memory) }.expect("the layout is an area's");
+        // SAFETY: as above.
+        crate::testing::poison::spoil_area(unsafe { memory.as_mut() });
         Some(Self::new(area.pointer().as_ptr(), domain))
     }
 }

@@ -241,6 +241,22 @@ pub fn set_pin(lwp: &Lwp, pin: u64) {
     }
 }
 
+/// Asks the CPU on which another LWP runs, if it does, to come into the kernel, whose way out looks for signals.
+pub(crate) fn kick(lwp: &Lwp) {
+    let cpu = {
+        let _queue = QUEUE.lock();
+        lwp.on_cpu
+            .load(Ordering::Relaxed)
+            .then(|| lwp.last_cpu.load(Ordering::Relaxed))
+    };
+    match cpu {
+        Some(cpu) if cpu != NO_CPU && !with_current(|own| core::ptr::eq(own, lwp)) => {
+            request_reschedule(cpu as usize);
+        }
+        _ => {}
+    }
+}
+
 /// Ends the LWP that executes this.
 pub(crate) fn end() -> ! {
     glue::exit();
@@ -461,7 +477,7 @@ extern "C" fn first_run() -> ! {
         Start::User(frame) => {
             let copy = (*frame).clone();
             drop(frame);
-            trap::start_user(&copy)
+            trap::start_user(copy)
         }
     }
 }

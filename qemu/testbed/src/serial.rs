@@ -51,7 +51,7 @@ pub(crate) fn inb(port: u16) -> u8 {
 }
 
 /// Whether there is a port 0xE9 that writes: the kernel runs in Bochs.
-pub(crate) fn has_e9() -> bool {
+pub fn has_e9() -> bool {
     HAS_E9.load(Ordering::Relaxed)
 }
 

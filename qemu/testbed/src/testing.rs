@@ -17,6 +17,8 @@
 //!
 //! With `policies=all` the cases run once as they say, and then those of `every_policy` again under each other policy than `Lazy`;
 //! those of `every_policy_and_rule` under each policy, with both leak rules. Their names are then `NAME/POLICY`: see [`is_exact`].
+//!
+//! [`programs`] runs programs of `qemu/programs` in user mode for a case.
 
 pub mod board;
 pub mod holds;
@@ -24,8 +26,11 @@ mod looks;
 pub(crate) mod missing_clts;
 pub(crate) mod nmi;
 mod players;
+pub(crate) mod poison;
 mod policies;
+pub mod programs;
 mod sections;
+pub(crate) mod sleepy;
 mod stray;
 
 use alloc::boxed::Box;
@@ -56,11 +61,13 @@ pub use nmi::{
     Nmis, nmi_at_each_step, nmi_here, nmi_over_user_gs, nmis, nmis_on, send_nmi, stop_as_in_a_panic,
 };
 pub use players::Player;
+pub use poison::poison_frames;
 pub use policies::{Under, assert_gate_closed, assert_gate_open, is_exact, policy};
 pub use sections::{
     Found, TimerSection, TimerSections, timer_sections, timer_sections_on, use_all_registers,
     use_fpu_in_timer,
 };
+pub use sleepy::{let_copies_run, let_copies_sleep};
 
 /// A boot test's case while it runs: what it prints and whether it failed.
 #[derive(Debug)]

@@ -81,10 +81,14 @@ pub(crate) fn look(lwp: &Lwp, when: &str) {
         return;
     }
     if N_LEAKS.fetch_add(1, Ordering::Relaxed) < 5 && !IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed) {
+        let own = lwp.fpu.seen.lock();
+        let at = (0..BYTES).find(|&at| now.0[at] != own.0[at]).unwrap_or(0);
         line!(
-            "leak: {when}, {} of domain {domain:#x} runs over registers of domain {:#x}",
+            "leak: {when}, {} of domain {domain:#x} runs over registers of domain {:#x}: byte {at} is {:#x}, its own was {:#x}",
             lwp.name,
-            left.0
+            left.0,
+            now.0[at],
+            own.0[at]
         );
     }
 }
@@ -103,6 +107,24 @@ pub(crate) fn enters_section() {
 /// Does this CPU hold nobody's registers, behind an open or a closed gate? Interrupts are off.
 pub(crate) fn sees_nothing() -> bool {
     Registers::read() == Registers::INITIAL
+}
+
+/// The current LWP, `lwp`, gives its registers up: they stay behind the gate until somebody loads others.
+pub(crate) fn gives_up(lwp: &Lwp) {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _off = InterruptsOff::new();
+        leaves(lwp);
+        starts_over(lwp);
+    }
+}
+
+/// The current LWP, `lwp`, gives its registers up for those in a signal's frame, which it may have changed. They are taken as they
+/// stand there.
+pub(crate) fn takes(lwp: &Lwp, frame: &[u8]) {
+    if IS_ON.load(Ordering::Relaxed) {
+        gives_up(lwp);
+        *lwp.fpu.seen.lock() = Registers::of_frame(frame);
+    }
 }
 
 /// `child` is a copy of the current LWP, `parent`.
@@ -168,6 +190,23 @@ impl Registers {
         let mut image = Self([0; BYTES]);
         // SAFETY: the image is large and aligned enough for these components; interrupts are off.
         unsafe { read_registers(&mut image, fpu::features().xcr0()) };
+        image.normal()
+    }
+
+    /// Those in a signal's frame, of which `frame` may be the beginning. A legacy frame has no header: x87 and SSE count.
+    fn of_frame(frame: &[u8]) -> Self {
+        let mut image = Self([0; BYTES]);
+        let low = (0, 0..576);
+        for (_, place) in extended().chain([low]) {
+            let end = place.end.min(frame.len());
+            if place.start < end {
+                image.0[place.start..end].copy_from_slice(&frame[place.start..end]);
+            }
+        }
+        if image.0[464..468] == [0; 4] {
+            image.0[512..].fill(0);
+            image.0[512] = 3;
+        }
         image.normal()
     }
 

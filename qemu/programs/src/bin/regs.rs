@@ -9,9 +9,8 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
-use pcu9_programs::held::{CONTROL_INITIAL, Call, MXCSR_INITIAL, Registers};
+use pcu9_programs::held::{Call, Registers};
+use pcu9_programs::initial::First;
 use pcu9_programs::numbers::{Digest, Random};
 use pcu9_programs::syscalls::SCHED_YIELD;
 use pcu9_programs::{fail, program, say};
@@ -24,44 +23,7 @@ const LONG_EVERY: u32 = 100;
 const LONG: u64 = 500_000;
 
 /// The FPU at the first instruction of the program, stored by FXSAVE before Rust code ran.
-static FIRST: Image = Image([const { AtomicU32::new(0) }; 128]);
-
-/// FXSAVE's image (Intel SDM, volume 1, "FXSAVE Area"), as 32-bit words.
-#[repr(C, align(16))]
-struct Image([AtomicU32; 128]);
-
-impl Image {
-    fn word(&self, offset: usize) -> u32 {
-        self.0[offset / 4].load(Ordering::Relaxed)
-    }
-}
-
-/// Compares the state at the first instruction with the one that a new program must find.
-fn check_initial_state() {
-    let control_and_status = FIRST.word(0);
-    let tags_in_use = FIRST.word(4) & 0xFF;
-    for (name, expected, seen) in [
-        (
-            "x87 control and status",
-            CONTROL_INITIAL,
-            control_and_status,
-        ),
-        ("x87 registers in use", 0, tags_in_use),
-        ("MXCSR", MXCSR_INITIAL, FIRST.word(24)),
-    ] {
-        if expected != seen {
-            fail!("regs: at the start: {name}: expected {expected:#x}, saw {seen:#x}");
-        }
-    }
-    for number in 0..16 {
-        let word = |part: usize| FIRST.word(160 + 16 * number + 4 * part);
-        let seen = [word(3), word(2), word(1), word(0)];
-        if seen != [0; 4] {
-            fail!("regs: at the start: XMM{number}: expected zero, saw {seen:08x?}");
-        }
-    }
-    say!("initial state at the start: x87, MXCSR, XMM0 to XMM15");
-}
+static FIRST: First = First::new();
 
 /// The registers for one round; some kinds change little in those of the round before.
 fn pattern(round: u32, last: &Registers, random: &mut Random) -> (&'static str, Registers) {
@@ -93,7 +55,10 @@ fn pattern(round: u32, last: &Registers, random: &mut Random) -> (&'static str, 
 
 fn main() {
     say!("regs: all XMM registers, MXCSR, the x87 stack and control word, across {ROUNDS} yields");
-    check_initial_state();
+    if let Err(lost) = FIRST.check() {
+        fail!("regs: at the start: {lost}");
+    }
+    say!("initial state at the start: x87, MXCSR, XMM0 to XMM15");
     let mut random = Random(9);
     let mut digest = Digest::default();
     let mut last = Registers::zero();

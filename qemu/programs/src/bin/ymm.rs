@@ -7,12 +7,13 @@
 #![no_std]
 #![no_main]
 
-use core::arch::asm;
 use core::arch::x86_64::{_mm256_add_pd, _mm256_div_pd, _mm256_set_pd, _mm256_storeu_pd};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use pcu9_programs::held::Call;
 use pcu9_programs::numbers::{Digest, Random};
 use pcu9_programs::syscalls::{SCHED_YIELD, sched_yield};
+use pcu9_programs::wide::Ymm;
 use pcu9_programs::{fail, program, say};
 
 // The note is an operand too, lest a linker drop what nothing refers to.
@@ -45,92 +46,10 @@ const LONG_EVERY: u32 = 100;
 const LONG: u64 = 500_000;
 const TERMS: u32 = 40_000;
 
-/// An ELF note: lengths of name and descriptor, type, name, descriptor (System V ABI, "Note Section").
-#[repr(C, align(4))]
-struct Note {
-    name_bytes: u32,
-    descriptor_bytes: u32,
-    kind: u32,
-    name: [u8; 8],
-    descriptor: [u8; 4],
-}
-
-/// Type 1 of owner `pcu9`: the CPU features that the program needs.
-#[used]
-#[unsafe(link_section = ".note.pcu9")]
-static NOTE: Note = Note {
-    name_bytes: 5,
-    descriptor_bytes: 4,
-    kind: 1,
-    name: *b"pcu9\0\0\0\0",
-    descriptor: *b"avx\0",
-};
-
-const _: () = assert!(size_of::<Note>() == 24 && core::mem::offset_of!(Note, name) == 12);
+pcu9_programs::needs_avx!(NOTE);
 
 /// The YMM registers at the first instruction of the program.
 static FIRST: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-
-/// All YMM registers, the lowest 64 bits of each first.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct Ymm([[u64; 4]; 16]);
-
-impl Ymm {
-    /// Loads all registers, counts down from `delay`, yields, and gives the registers as they are then.
-    fn across_yield(&self, delay: u64) -> Ymm {
-        let mut seen = Ymm([[0; 4]; 16]);
-        // SAFETY: both areas are 32-byte aligned and 512 bytes long; `clobber_abi` names every vector register; the upper
-        // halves are zero at the end, as the ABI asks; sched_yield(2) touches no memory.
-        unsafe {
-            asm!(
-                "vmovaps ymm0, [r12 + 0x000]",
-                "vmovaps ymm1, [r12 + 0x020]",
-                "vmovaps ymm2, [r12 + 0x040]",
-                "vmovaps ymm3, [r12 + 0x060]",
-                "vmovaps ymm4, [r12 + 0x080]",
-                "vmovaps ymm5, [r12 + 0x0A0]",
-                "vmovaps ymm6, [r12 + 0x0C0]",
-                "vmovaps ymm7, [r12 + 0x0E0]",
-                "vmovaps ymm8, [r12 + 0x100]",
-                "vmovaps ymm9, [r12 + 0x120]",
-                "vmovaps ymm10, [r12 + 0x140]",
-                "vmovaps ymm11, [r12 + 0x160]",
-                "vmovaps ymm12, [r12 + 0x180]",
-                "vmovaps ymm13, [r12 + 0x1A0]",
-                "vmovaps ymm14, [r12 + 0x1C0]",
-                "vmovaps ymm15, [r12 + 0x1E0]",
-                "2: sub r14, 1",
-                "jns 2b",
-                "syscall",
-                "vmovaps [r13 + 0x000], ymm0",
-                "vmovaps [r13 + 0x020], ymm1",
-                "vmovaps [r13 + 0x040], ymm2",
-                "vmovaps [r13 + 0x060], ymm3",
-                "vmovaps [r13 + 0x080], ymm4",
-                "vmovaps [r13 + 0x0A0], ymm5",
-                "vmovaps [r13 + 0x0C0], ymm6",
-                "vmovaps [r13 + 0x0E0], ymm7",
-                "vmovaps [r13 + 0x100], ymm8",
-                "vmovaps [r13 + 0x120], ymm9",
-                "vmovaps [r13 + 0x140], ymm10",
-                "vmovaps [r13 + 0x160], ymm11",
-                "vmovaps [r13 + 0x180], ymm12",
-                "vmovaps [r13 + 0x1A0], ymm13",
-                "vmovaps [r13 + 0x1C0], ymm14",
-                "vmovaps [r13 + 0x1E0], ymm15",
-                "vzeroupper",
-                in("r12") self,
-                in("r13") &raw mut seen,
-                inout("r14") delay => _,
-                inlateout("rax") SCHED_YIELD => _,
-                clobber_abi("sysv64"),
-                options(nostack),
-            );
-        }
-        seen
-    }
-}
 
 /// Compares the registers at the first instruction with the initial state: zero.
 fn check_initial_state() {
@@ -204,7 +123,9 @@ fn main() {
     for round in 0..ROUNDS {
         let loaded = pattern(round, &last, &mut random);
         let delay = if round % LONG_EVERY == 1 { LONG } else { 0 };
-        let seen = loaded.across_yield(delay);
+        let call: Call = [SCHED_YIELD, 0, 0, 0, 0];
+        // SAFETY: sched_yield(2) touches no memory.
+        let seen = unsafe { loaded.across(delay, &call) };
         for (number, (expected, seen)) in loaded.0.iter().zip(&seen.0).enumerate() {
             if expected != seen {
                 fail!(

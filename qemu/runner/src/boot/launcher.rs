@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::Result;
 use crate::guest::{self, Kernel};
 use crate::place;
+use crate::programs::Archive;
 use crate::toolchain;
 
 /// A machine that a boot test runs on.
@@ -30,6 +31,14 @@ struct Tally {
     filtered: u64,
     /// The failed cases, with what is to be said of them.
     failed: Vec<(String, Vec<String>)>,
+}
+
+/// What a boot test needs.
+struct Tools {
+    emulator: Box<dyn Emulator>,
+    image: PathBuf,
+    /// The programs, for a kernel that runs some.
+    archive: Option<Archive>,
 }
 
 /// A boot test at work.
@@ -57,7 +66,11 @@ pub fn boot_test(name: &str, runs: &[Run]) -> ExitCode {
             Some(image) => image,
             None => guest::build(&toolchain::provide()?, &Kernel::named(name))?,
         };
-        Ok((emulator, image))
+        Ok(Tools {
+            emulator,
+            image,
+            archive: Archive::for_kernel(name)?,
+        })
     };
     if launch(name, runs, &selection, &source, provide, &mut stdout()) {
         ExitCode::SUCCESS
@@ -73,7 +86,7 @@ fn launch(
     runs: &[Run],
     selection: &Selection,
     source: &str,
-    provide: impl FnOnce() -> Result<(Box<dyn Emulator>, PathBuf)>,
+    provide: impl FnOnce() -> Result<Tools>,
     out: &mut dyn Write,
 ) -> bool {
     let mut launch = Launch {
@@ -103,8 +116,7 @@ fn launch(
     if runs.is_empty() {
         launch.fail(name, vec!["the test names no machine to run on".into()]);
     } else if !wanted.is_empty() {
-        let done = provide()
-            .and_then(|(emulator, image)| launch.run_all(&*emulator, &image, &wanted, runs));
+        let done = provide().and_then(|tools| launch.run_all(&tools, &wanted, runs));
         if let Err(error) = done {
             launch.fail(name, vec![format!("error: {error}")]);
         }
@@ -129,35 +141,23 @@ impl Launch<'_> {
 
     /// Boots the kernel on each machine of `wanted`. The other policies than `Lazy` are run through on the first machine of the
     /// test's list alone, to save time.
-    fn run_all(
-        &mut self,
-        emulator: &dyn Emulator,
-        image: &Path,
-        wanted: &[Run],
-        runs: &[Run],
-    ) -> Result<()> {
+    fn run_all(&mut self, tools: &Tools, wanted: &[Run], runs: &[Run]) -> Result<()> {
         for run in wanted {
-            self.run(emulator, image, *run, runs.first() == Some(run))?;
+            self.run(tools, *run, runs.first() == Some(run))?;
         }
         Ok(())
     }
 
     /// Boots the kernel once and takes in its cases.
-    fn run(
-        &mut self,
-        emulator: &dyn Emulator,
-        image: &Path,
-        run: Run,
-        every_policy: bool,
-    ) -> Result<()> {
+    fn run(&mut self, tools: &Tools, run: Run, every_policy: bool) -> Result<()> {
         let machine_name = machine_name(run);
         // A word that is a part of the test's own name selects all its cases.
         let everything = self.selection.has(self.name, &machine_name);
         let filter = self.selection.for_guest().filter(|_| !everything);
         let append = super::kernel_options(filter, every_policy);
         let machine = Machine {
-            kernel: image,
-            initrd: None,
+            kernel: &tools.image,
+            initrd: tools.archive.as_ref().map(Archive::path),
             control: None,
             append,
             model: run.cpu,
@@ -166,15 +166,17 @@ impl Launch<'_> {
         };
         let mut cases = Cases::default();
         let mut log = Vec::new();
-        let outcome = emulator.run(&machine, &mut |line| match cases.take(line) {
-            Said::Case { name: case, passed } => {
-                let said = std::mem::take(&mut log);
-                self.case(&case, &machine_name, passed, said);
-            }
-            Said::Log if self.selection.show_output => self.print(line),
-            Said::Log => log.push(line.to_owned()),
-            Said::Closing(..) | Said::Panic(_) => {}
-        })?;
+        let outcome = tools
+            .emulator
+            .run(&machine, &mut |line| match cases.take(line) {
+                Said::Case { name: case, passed } => {
+                    let said = std::mem::take(&mut log);
+                    self.case(&case, &machine_name, passed, said);
+                }
+                Said::Log if self.selection.show_output => self.print(line),
+                Said::Log => log.push(line.to_owned()),
+                Said::Closing(..) | Said::Panic(_) => {}
+            })?;
         let wrong = verdict(&outcome, &cases, self.selection.is_everything());
         // Failed cases have their own lines; what else is wrong gets one for the run.
         let wrong: Vec<String> = wrong
@@ -233,7 +235,7 @@ impl Launch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Run, Selection, launch};
+    use super::{Run, Selection, Tools, launch};
     use crate::emulator::Emulator;
     use crate::error::Error;
     use crate::process::tests::executable;
@@ -259,7 +261,11 @@ mod tests {
         let mut out = Vec::new();
         let provide = || {
             let emulator: Box<dyn Emulator> = Box::new(Qemu::at(path));
-            Ok((emulator, "kernel".into()))
+            Ok(Tools {
+                emulator,
+                image: "kernel".into(),
+                archive: None,
+            })
         };
         let ok = launch(
             "boot_two",

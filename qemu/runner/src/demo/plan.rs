@@ -1,16 +1,14 @@
 //! What is to run: the programs with what each did on the host, how many copies, and the archive for the guest.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::compare::Verdict;
 use super::run::Row;
 use crate::cli::DemoArgs;
-use crate::error::{During, Result};
-use crate::place;
+use crate::error::Result;
 use crate::process::Ended;
-use crate::programs::{self, Oracle, Program};
+use crate::programs::{self, Archive, Oracle, Program};
 use crate::progress::Step;
 
 /// How long a program may run on the host.
@@ -38,10 +36,6 @@ pub(super) struct Planned {
     pub(super) ended: Ended,
 }
 
-/// The archive for the guest; its file goes when this does.
-#[derive(Debug)]
-pub(super) struct Archive(PathBuf);
-
 impl Plan {
     /// Reads the programs in `files` and runs each once on the host. What cannot be compared does not go to the guest.
     pub(super) fn new(args: &DemoArgs, files: &[PathBuf], problems: &mut Vec<String>) -> Self {
@@ -64,12 +58,8 @@ impl Plan {
 
     /// Packs the programs into an archive for the guest.
     pub(super) fn pack(&self) -> Result<Archive> {
-        let dir = place::target("demo");
-        fs::create_dir_all(&dir).during(dir.display())?;
-        let path = dir.join(format!("programs-{}.tar", std::process::id()));
         let programs: Vec<&Program> = self.programs.iter().map(|one| &one.program).collect();
-        programs::pack(&programs, &path)?;
-        Ok(Archive(path))
+        Archive::of(&programs)
     }
 
     fn ask_the_host(&mut self, programs: Vec<Program>, problems: &mut Vec<String>) {
@@ -108,20 +98,6 @@ impl Plan {
 
     fn leave_out(&mut self, name: &str, bytes: usize, verdict: Verdict) {
         self.rows.push(Row::new(name, 0, bytes, verdict));
-    }
-}
-
-impl Archive {
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Archive {
-    fn drop(&mut self) {
-        // What cannot be removed will be overwritten some day.
-        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub(crate) output: Vec<u8>,
     /// The status with which it exited.
     pub(crate) exit: Option<i32>,
-    /// The exceptions that killed processes of it.
+    /// What killed its first process, and where the kernel failed.
     pub(crate) faults: Vec<String>,
     /// Why it could not be started.
     pub(crate) error: Option<String>,

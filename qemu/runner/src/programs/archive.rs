@@ -1,18 +1,57 @@
 //! Packs programs into the archive that the guest unpacks: a ustar file whose members have the programs' names.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tar::{Builder, Header};
 
 use super::Program;
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
+use crate::guest;
+use crate::place;
 
-/// Writes the archive of `programs` to `path`.
-pub(crate) fn pack(programs: &[&Program], path: &Path) -> Result<()> {
-    let file = File::create(path).during(path.display())?;
-    write(programs, file).during(path.display())
+/// An archive for the guest; its file goes when this does.
+#[derive(Debug)]
+pub(crate) struct Archive(PathBuf);
+
+impl Archive {
+    /// Packs programs.
+    pub(crate) fn of(programs: &[&Program]) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let dir = place::target("demo");
+        fs::create_dir_all(&dir).during(dir.display())?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("programs-{}-{number}.tar", std::process::id()));
+        let file = File::create(&path).during(path.display())?;
+        write(programs, file).during(path.display())?;
+        Ok(Self(path))
+    }
+
+    /// Builds and packs the project's own programs, if the kernel of this name is one that runs them.
+    pub(crate) fn for_kernel(name: &str) -> Result<Option<Self>> {
+        if !guest::runs_programs(name) {
+            return Ok(None);
+        }
+        let (programs, rejected) = super::read(&super::build()?);
+        if let Some(rejected) = rejected.into_iter().next() {
+            return Err(Error::failed(rejected.reason));
+        }
+        Self::of(&programs.iter().collect::<Vec<_>>()).map(Some)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // What cannot be removed will be overwritten some day.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn write(programs: &[&Program], out: impl Write) -> std::io::Result<()> {

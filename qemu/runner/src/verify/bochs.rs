@@ -14,6 +14,7 @@ use crate::demo;
 use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
+use crate::programs::Archive;
 use crate::progress::Step as Progress;
 use crate::toolchain;
 
@@ -77,9 +78,13 @@ fn boot_tests(model: &str) -> Result<()> {
     let emulator = emulator::provide(Kind::Bochs)?;
     emulator.check_model(model)?;
     let tests = build(&guest::test_names()?)?;
+    let archives = tests
+        .iter()
+        .map(|test| Archive::for_kernel(&test.name))
+        .collect::<Result<Vec<_>>>()?;
     let progress = Progress::start(format!("{} boot tests on Bochs {model}", tests.len()));
     let n_workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let waiting = Mutex::new(tests.iter());
+    let waiting = Mutex::new(tests.iter().zip(&archives));
     let failed: Vec<Error> = thread::scope(|scope| {
         let workers: Vec<_> = (0..n_workers.min(tests.len()))
             .map(|_| scope.spawn(|| work(&*emulator, model, &waiting)))
@@ -129,18 +134,18 @@ fn build(names: &[String]) -> Result<Vec<Executable>> {
 }
 
 /// Takes one test after the other, until there is none; returns what failed.
-fn work(
+fn work<'a>(
     emulator: &dyn Emulator,
     model: &str,
-    waiting: &Mutex<std::slice::Iter<'_, Executable>>,
+    waiting: &Mutex<impl Iterator<Item = (&'a Executable, &'a Option<Archive>)>>,
 ) -> Vec<Error> {
     let next = || waiting.lock().map_or(None, |mut waiting| waiting.next());
     let mut failed = Vec::new();
-    while let Some(test) = next() {
-        failed.extend(run(emulator, model, test, "").err());
+    while let Some((test, archive)) = next() {
+        failed.extend(run(emulator, model, (test, archive), "").err());
         if test.name == "boot_variants" {
             for limits in LIMITS {
-                failed.extend(run(emulator, model, test, limits).err());
+                failed.extend(run(emulator, model, (test, archive), limits).err());
             }
         }
     }
@@ -148,12 +153,17 @@ fn work(
 }
 
 /// Runs a test, with further words for the kernel's command line.
-fn run(emulator: &dyn Emulator, model: &str, test: &Executable, more: &str) -> Result<()> {
+fn run(
+    emulator: &dyn Emulator,
+    model: &str,
+    (test, archive): (&Executable, &Option<Archive>),
+    more: &str,
+) -> Result<()> {
     let name = &test.name;
     let options = boot::kernel_options(None, true);
     let machine = Machine {
         kernel: &test.path,
-        initrd: None,
+        initrd: archive.as_ref().map(Archive::path),
         control: None,
         append: format!("{options} {more}"),
         model,

@@ -1,6 +1,6 @@
 //! The way into the kernel and out of it: every exception and interrupt, one frame, one function.
 //!
-//! Exceptions in user mode end the process; exceptions in the kernel end the run. Three ask `pcu9` first: #NM, whose
+//! Exceptions in user mode are signals to the process; exceptions in the kernel end the run. Three ask `pcu9` first: #NM, whose
 //! trap it serves, and #GP and #PF, which a restore of a bad image may raise.
 
 use core::arch::{global_asm, naked_asm};
@@ -205,13 +205,13 @@ unsafe extern "C" fn enter_user(frame: *const Frame) -> ! {
 }
 
 /// Starts a process's LWP in user mode.
-pub(crate) fn start_user(frame: &Frame) -> ! {
+pub(crate) fn start_user(mut frame: Frame) -> ! {
     assert!(frame.is_user(), "a user LWP starts in user mode");
     interrupts::disable();
-    before_user();
+    before_user(&mut frame);
     // SAFETY: the frame was built by the ELF loader or copied by fork, the scheduler loaded the address space, and the
     // line above did the rest.
-    unsafe { enter_user(frame) }
+    unsafe { enter_user(&raw const frame) }
 }
 
 /// Every entry comes here, with interrupts off, and they are off again at the end.
@@ -243,19 +243,26 @@ pub(super) extern "C" fn handle(frame: &mut Frame) {
         vector => panic!("interrupt {vector:#x} came, which nothing sends"),
     }
     if frame.is_user() {
-        before_user();
+        before_user(frame);
     } else if frame.rflags & 1 << 9 != 0 {
         // Only where interrupts were on: what runs with them off is not to be preempted.
         sched::preempt();
     }
 }
 
-/// The last stop before user mode; interrupts are off.
-fn before_user() {
+/// The last stop before user mode, which goes on with `frame`; interrupts are off.
+fn before_user(frame: &mut Frame) {
     loop {
         sched::preempt();
+        if process::signal::is_pending() {
+            interrupts::enable();
+            process::signal::deliver(frame);
+            interrupts::disable();
+            continue;
+        }
+        // It may wait with interrupts on, so both questions are asked again.
         glue::before_user();
-        if !super::this().need_resched.load(Ordering::Relaxed) {
+        if !super::this().need_resched.load(Ordering::Relaxed) && !process::signal::is_pending() {
             trace::note_user();
             return;
         }
@@ -300,11 +307,10 @@ fn exception(frame: &mut Frame) {
     }
     if frame.is_user() {
         interrupts::enable();
-        process::fault(
-            frame,
-            NAMES.get(frame.vector as usize).unwrap_or(&"exception"),
-            address,
-        );
+        let name = NAMES.get(frame.vector as usize).unwrap_or(&"exception");
+        process::signal::exception(frame, name, address);
+        interrupts::disable();
+        return;
     }
     panic_with(frame, address)
 }

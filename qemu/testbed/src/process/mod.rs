@@ -1,9 +1,10 @@
 //! Processes: one address space, one LWP, a parent, and a number that is never used again as its protection domain.
 //!
 //! In the order of a life: [`space`] and [`elf`] (what a process begins with), [`stack`] (what it finds there), [`syscall`] (what it
-//! asks for), and its end, below.
+//! asks for), [`signal`] (what befalls it), and its end, below.
 
 pub(crate) mod elf;
+pub(crate) mod signal;
 pub(crate) mod space;
 mod stack;
 pub(crate) mod syscall;
@@ -11,8 +12,9 @@ pub(crate) mod syscall;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use spin::Once;
 use spin::mutex::SpinMutex;
 use spin::relax::Loop;
 
@@ -25,6 +27,8 @@ use crate::lock::IrqLock;
 use crate::lwp::{Lwp, Start};
 use crate::memory::paging;
 use crate::sched::{self, with_current};
+use crate::testing::programs;
+use signal::Signals;
 use space::Space;
 
 /// Why a program could not be started.
@@ -47,7 +51,7 @@ impl core::fmt::Display for StartError {
 
 /// How a process ended, as `wait4` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WaitStatus(u32);
+pub(crate) struct WaitStatus(pub(crate) u32);
 
 impl WaitStatus {
     fn exited(status: u64) -> Self {
@@ -74,8 +78,13 @@ pub(crate) struct Process {
     space: SpinMutex<Option<Space>, Loop>,
     parent: Weak<Process>,
     children: IrqLock<Vec<Arc<Process>>>,
+    /// A child has ended, or a signal has come.
     child_event: Event,
     status: IrqLock<Option<WaitStatus>>,
+    /// Its parent has heard of its end.
+    is_forgotten: AtomicBool,
+    signals: Signals,
+    lwp: Once<Weak<Lwp>>,
 }
 
 static NEXT_PID: AtomicU64 = AtomicU64::new(1);
@@ -84,10 +93,12 @@ static NEXT_DOMAIN: AtomicU64 = AtomicU64::new(1);
 /// Processes that have not ended.
 static N_RUNNING: AtomicU64 = AtomicU64::new(0);
 static END: Event = Event::new();
+/// All that may be sent a signal.
+static ALL: IrqLock<Vec<Weak<Process>>> = IrqLock::new(Vec::new());
 
 impl Process {
-    fn new(space: Space, job: u64, parent: Option<&Arc<Self>>) -> Self {
-        Self {
+    fn new(space: Space, job: u64, parent: Option<&Arc<Self>>) -> Arc<Self> {
+        let process = Arc::new(Self {
             pid: NEXT_PID.fetch_add(1, Ordering::Relaxed),
             job,
             is_first: parent.is_none(),
@@ -98,7 +109,29 @@ impl Process {
             children: IrqLock::new(Vec::new()),
             child_event: Event::new(),
             status: IrqLock::new(None),
-        }
+            is_forgotten: AtomicBool::new(false),
+            signals: parent.map_or_else(Signals::new, |parent| parent.signals.fork()),
+            lwp: Once::new(),
+        });
+        let mut all = ALL.lock();
+        all.retain(|process| process.strong_count() > 0);
+        all.push(Arc::downgrade(&process));
+        drop(all);
+        process
+    }
+
+    fn pid(&self) -> u64 {
+        self.pid
+    }
+
+    /// Its LWP, until its end.
+    fn lwp(&self) -> Option<Arc<Lwp>> {
+        self.lwp.get().and_then(Weak::upgrade)
+    }
+
+    /// How it ended.
+    pub(crate) fn status(&self) -> Option<WaitStatus> {
+        *self.status.lock()
     }
 
     /// The job whose output it writes.
@@ -121,11 +154,11 @@ impl Process {
     }
 }
 
-/// Starts the program in `file` as the first process of `job`.
-pub(crate) fn start(file: &[u8], name: &str, job: u64) -> Result<(), StartError> {
+/// Starts the program in `file` as the first process of `job`; `arguments` begin with its name.
+pub(crate) fn start(file: &[u8], arguments: &[&str], job: u64) -> Result<Arc<Lwp>, StartError> {
     let mut space = Space::new().ok_or(StartError::NoMemory)?;
     let program = elf::load(file, &mut space)?;
-    let rsp = stack::build(&mut space, &program, name).ok_or(StartError::NoMemory)?;
+    let rsp = stack::build(&mut space, &program, arguments).ok_or(StartError::NoMemory)?;
     let frame = Frame {
         rip: program.entry,
         cs: u64::from(USER_CODE),
@@ -134,18 +167,34 @@ pub(crate) fn start(file: &[u8], name: &str, job: u64) -> Result<(), StartError>
         ss: u64::from(USER_DATA),
         ..Frame::default()
     };
-    let process = Arc::new(Process::new(space, job, None));
+    let process = Process::new(space, job, None);
     let fpu = LwpFpu::with_area(process.domain).ok_or(StartError::NoMemory)?;
     let start = Start::User(Box::new(frame));
-    let lwp = Lwp::with_start(name, Some(process), start, fpu).ok_or(StartError::NoMemory)?;
+    let name = arguments.first().copied().unwrap_or_default();
+    let lwp = Lwp::with_start(name, Some(Arc::clone(&process)), start, fpu)
+        .ok_or(StartError::NoMemory)?;
+    process.lwp.call_once(|| Arc::downgrade(&lwp));
     N_RUNNING.fetch_add(1, Ordering::AcqRel);
-    sched::make_ready(lwp);
-    Ok(())
+    sched::make_ready(Arc::clone(&lwp));
+    Ok(lwp)
 }
 
 /// Waits until no process runs any more.
 pub(crate) fn wait_for_all() {
-    END.wait_for(|| (N_RUNNING.load(Ordering::Acquire) == 0).then_some(()));
+    END.wait_for(|| have_all_ended().then_some(()));
+}
+
+/// Whether no process runs any more.
+pub(crate) fn have_all_ended() -> bool {
+    N_RUNNING.load(Ordering::Acquire) == 0
+}
+
+/// The process of this number: one that runs, or has ended and not been waited for.
+fn find(pid: u64) -> Option<Arc<Process>> {
+    let all: Vec<_> = ALL.lock().clone();
+    let mut all = all.iter().filter_map(Weak::upgrade);
+    // Its LWP may still be on its way out.
+    all.find(|process| process.pid == pid && !process.is_forgotten.load(Ordering::Relaxed))
 }
 
 /// The process whose LWP executes this.
@@ -157,7 +206,7 @@ fn current() -> Arc<Process> {
 fn fork(frame: &Frame) -> Option<u64> {
     let parent = current();
     let space = parent.with_space(|space| space.copy())?;
-    let child = Arc::new(Process::new(space, parent.job, Some(&parent)));
+    let child = Process::new(space, parent.job, Some(&parent));
     let pid = child.pid;
     let fpu = LwpFpu::with_area(child.domain)?;
     let start = Start::User(Box::new(Frame {
@@ -169,6 +218,7 @@ fn fork(frame: &Frame) -> Option<u64> {
         with_current(|lwp| lwp.fs_base.load(Ordering::Relaxed)),
         Ordering::Relaxed,
     );
+    child.lwp.call_once(|| Arc::downgrade(&lwp));
     crate::glue::fork(&lwp).ok()?;
     parent.children.lock().push(child);
     N_RUNNING.fetch_add(1, Ordering::AcqRel);
@@ -185,32 +235,10 @@ fn exit(status: u64) -> ! {
     end(process, WaitStatus::exited(status))
 }
 
-/// Ends the current process because of an exception; `address` is what CR2 held.
-pub(crate) fn fault(frame: &Frame, name: &str, address: u64) -> ! {
-    let process = current();
-    let signal = match frame.vector {
-        0 | 16 | 19 => 8,
-        1 | 3 => 5,
-        6 => 4,
-        _ => 11,
-    };
-    let at = if frame.vector == 14 {
-        address
-    } else {
-        frame.rip
-    };
-    line!(
-        "@fault {} {name}, rip {:#x}, address {at:#x}, error code {:#x}",
-        process.job,
-        frame.rip,
-        frame.error
-    );
-    end(process, WaitStatus::killed(signal))
-}
-
 /// Ends the current process because the kernel could not serve it.
 pub(crate) fn kill(why: impl core::fmt::Display) -> ! {
     let process = current();
+    programs::note_death(&format_args!("{why}"));
     line!("@fault {} {why}", process.job);
     end(process, WaitStatus::killed(9))
 }
@@ -241,6 +269,8 @@ enum Waited {
     NoChild,
     /// None of them has ended yet.
     StillRunning,
+    /// A signal came first.
+    Interrupted,
     /// The child with this pid ended so; it is forgotten now.
     Ended(u64, WaitStatus),
 }
@@ -260,9 +290,11 @@ fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
         match ended {
             Some(place) => {
                 let child = children.swap_remove(place);
+                child.is_forgotten.store(true, Ordering::Relaxed);
                 let status = child.status.lock().unwrap_or(WaitStatus(0));
                 Some(Waited::Ended(child.pid, status))
             }
+            None if may_wait && process.signals.is_interrupting() => Some(Waited::Interrupted),
             None if may_wait => None,
             None => Some(Waited::StillRunning),
         }

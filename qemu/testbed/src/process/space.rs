@@ -192,6 +192,20 @@ impl Space {
         })
     }
 
+    /// Copies from user memory as much as user mode may read from `start` on without a gap; how much it was.
+    pub(crate) fn read_some(&self, start: u64, to: &mut [u8]) -> usize {
+        let mut done = 0;
+        let len = to.len();
+        let all = self.pieces(start, len, false, |from, range| {
+            done = range.end;
+            let to = &mut to[range];
+            // SAFETY: the piece lies in one mapped frame, and the kernel's buffer is elsewhere.
+            unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from, to.len()) };
+        });
+        debug_assert_eq!(all.is_some(), done == len, "the pieces come in order");
+        done
+    }
+
     /// Copies to user memory that user mode may write.
     pub(crate) fn write(&mut self, start: u64, from: &[u8]) -> Option<()> {
         self.copy_in(start, from, true)

@@ -32,12 +32,18 @@ const AT_RANDOM: u64 = 25;
 const AT_EXECFN: u64 = 31;
 
 /// Maps the stack and fills it; the stack pointer to start with.
-pub(super) fn build(space: &mut Space, program: &Program, name: &str) -> Option<u64> {
+pub(super) fn build(space: &mut Space, program: &Program, arguments: &[&str]) -> Option<u64> {
     space.map_range(STACK_TOP - STACK_BYTES, STACK_TOP, Access::ReadWrite)?;
 
-    let name_at = STACK_TOP - 16 - (name.len() as u64 + 1);
-    space.fill(name_at, name.as_bytes())?;
-    let random_at = (name_at - 16) & !15;
+    let mut end = STACK_TOP - 16;
+    let mut pointers = Vec::new();
+    for argument in arguments {
+        end -= argument.len() as u64 + 1;
+        space.fill(end, argument.as_bytes())?;
+        pointers.push(end);
+    }
+    let name_at = pointers.first().copied().unwrap_or(end);
+    let random_at = (end - 16) & !15;
     space.fill(
         random_at,
         &[
@@ -46,7 +52,9 @@ pub(super) fn build(space: &mut Space, program: &Program, name: &str) -> Option<
         ],
     )?;
 
-    let mut words = Vec::from([1, name_at, 0, 0]); // argc, argv[0], end of argv, end of envp
+    let mut words = Vec::from([pointers.len() as u64]);
+    words.extend(pointers);
+    words.extend([0, 0]); // end of argv, end of envp
     for (kind, value) in [
         (AT_PHDR, program.headers),
         (AT_PHENT, program.header_bytes),

@@ -1,0 +1,175 @@
+//! Signals, with Linux's numbers, layouts and rules as far as the project's programs need them.
+//!
+//! In the order of a life: [`state`] (what a process knows of signals), [`calls`] (what a program asks for), [`send`] and
+//! [`exception`] (where a signal comes from), [`deliver`] on the way to user mode, [`frame`] (what a handler finds on its stack, and how
+//! it ends).
+//!
+//! Sources: Linux, `kernel/signal.c` (who is told, in what order), `arch/x86/kernel/signal.c` and `signal_64.c` (the frame),
+//! `arch/x86/kernel/fpu/signal.c` (the FPU in it), `include/uapi/asm-generic/signal.h` (numbers).
+//! Not here: stopping and continuing, queues of real-time signals, `SIGCHLD` at a child's end, process groups, core dumps; there is no
+//! call that starts another program, which would forget the handlers.
+//! Architecture invariant: who sends touches the other process's [`Signals`] alone; everything else is its own LWP's work.
+
+mod calls;
+mod exception;
+mod frame;
+mod state;
+
+use core::convert::Infallible;
+use core::fmt;
+
+pub(super) use self::calls::{
+    kill, rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack, tgkill,
+};
+pub(crate) use self::exception::exception;
+pub(super) use self::state::Signals;
+
+use self::frame::NoFrame;
+use self::state::{
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SIG_DFL, Signal, State, Todo,
+};
+use super::{Process, WaitStatus, current, end};
+use crate::cpu::trap::Frame;
+use crate::line;
+use crate::sched::{self, with_current};
+use crate::testing::programs;
+
+/// Sends a signal to `target`, whose CPU is asked to come into the kernel if it is in user mode.
+fn send(target: &Process, signal: Signal, info: Info) {
+    if target.signals.add(signal, info) {
+        target.child_event.signal();
+        if let Some(lwp) = target.lwp() {
+            sched::kick(&lwp);
+        }
+    }
+}
+
+/// Gives the current process a signal that cannot wait: one that is blocked or ignored ends it. `why` is told if it ends.
+/// Linux, `kernel/signal.c`, `force_sig_info_to_task`.
+fn force(signal: Signal, info: Info, why: impl fmt::Display) {
+    let ends = {
+        let process = current();
+        let mut state = process.signals.state.lock();
+        if state.mask & signal.bit() != 0 || state.is_ignored(signal) {
+            *state.action(signal) = Action::default();
+            state.mask &= !signal.bit();
+        }
+        state.action(signal).handler == SIG_DFL
+    };
+    // The caller holds nothing that would be left behind, and neither does this.
+    if ends {
+        die(signal, Cause::Wrong(why));
+    }
+    current().signals.add(signal, info);
+}
+
+/// Why a signal ends a process.
+enum Cause<D> {
+    /// The process of this number wants it so.
+    Sent(u64),
+    /// It did something wrong.
+    Wrong(D),
+}
+
+impl<D: fmt::Display> fmt::Display for Cause<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent(by) => write!(f, "from process {by}"),
+            Self::Wrong(why) => why.fmt(f),
+        }
+    }
+}
+
+/// Ends the current process by a signal.
+fn die(signal: Signal, cause: Cause<impl fmt::Display>) -> ! {
+    let process = current();
+    note_death(&process, signal, &cause);
+    drop(cause);
+    end(process, WaitStatus::killed(signal.0))
+}
+
+/// Says why a process ends. A forked process's end is its parent's to judge, and is told if something is wrong.
+fn note_death(process: &Process, signal: Signal, cause: &Cause<impl fmt::Display>) {
+    let why = format_args!("killed by signal {}: {cause}", signal.0);
+    programs::note_death(&why);
+    match cause {
+        _ if process.is_first => line!("@fault {} {why}", process.job),
+        Cause::Wrong(_) => line!("job {}, a forked process: {why}", process.job),
+        Cause::Sent(_) => {}
+    }
+}
+
+/// Is there perhaps something to [`deliver`]? With interrupts off nothing comes after a no, but by an interrupt.
+pub(crate) fn is_pending() -> bool {
+    with_current(|lwp| {
+        let process = lwp.process.as_ref();
+        process.is_some_and(|process| process.signals.wants_a_look())
+    })
+}
+
+/// Does what signals ask for: changes `frame`, with which the process goes on in user mode, or ends the process. Interrupts are on.
+pub(crate) fn deliver(frame: &mut Frame) {
+    let mut interrupted = current().signals.state.lock().interrupted.take();
+    loop {
+        match deliver_next(frame, &mut interrupted) {
+            Delivered::Last => break,
+            Delivered::One => {}
+            Delivered::Fatal { signal, by } => die(signal, Cause::<Infallible>::Sent(by)),
+            Delivered::NoFrame(why) => force(Signal::SEGV, Info::default(), why),
+        }
+    }
+    // What interrupted it was not for a handler.
+    if let Some(number) = interrupted {
+        make_again(frame, number);
+    }
+}
+
+/// What came of the next signal. The process does not end before everything is given up that was needed to find that out.
+enum Delivered {
+    /// There was none.
+    Last,
+    One,
+    Fatal {
+        signal: Signal,
+        by: u64,
+    },
+    NoFrame(NoFrame),
+}
+
+fn deliver_next(frame: &mut Frame, interrupted: &mut Option<u64>) -> Delivered {
+    let process = current();
+    let Some((signal, info, todo)) = process.signals.take() else {
+        return Delivered::Last;
+    };
+    let (action, mask) = match todo {
+        Todo::Nothing => return Delivered::One,
+        Todo::End => {
+            let by = info.value;
+            return Delivered::Fatal { signal, by };
+        }
+        Todo::Handle(action, mask) => (action, mask),
+    };
+    if let Some(number) = interrupted.take()
+        && action.flags & SA_RESTART != 0
+    {
+        make_again(frame, number);
+    }
+    match frame::build(&process, frame, (signal, info), action, mask) {
+        Ok(()) => Delivered::One,
+        Err(why) => {
+            // Linux, `kernel/signal.c`, `signal_setup_done`, `force_sigsegv`.
+            let mut state = process.signals.state.lock();
+            state.set_mask(mask);
+            if signal == Signal::SEGV {
+                *state.action(signal) = Action::default();
+            }
+            Delivered::NoFrame(why)
+        }
+    }
+}
+
+/// Lets user mode make its system call again: SYSCALL has two bytes.
+fn make_again(frame: &mut Frame, number: u64) {
+    frame.rax = number;
+    frame.rip -= 2;
+}
