@@ -33,8 +33,9 @@ mod kernel {
     use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use pcu9::kernel::{CpuId, IplPcu, Kernel, NoAnswer};
+    use pcu9::pcu::Costs;
     use pcu9_testbed::cpu::{self, crosscall};
-    use pcu9_testbed::glue::{FPU, KERNEL, N_UNITS, Testbed, cpu_pcu};
+    use pcu9_testbed::glue::{FPU, KERNEL, N_UNITS, Testbed, calibrated, cpu_pcu};
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::option_number;
     use pcu9_testbed::registers::Pattern;
@@ -47,6 +48,7 @@ mod kernel {
     pcu9_testbed::boot_tests! {
         all_cpus_run_and_are_alike,
         each_cpu_asks_each,
+        what_asking_takes_was_measured,
         two_cpus_ask_each_other_at_the_same_time,
         all_cpus_ask_all_at_the_same_time,
         a_cpu_that_does_not_answer_is_given_up,
@@ -94,6 +96,13 @@ mod kernel {
             case.expect_eq("a CPU's state", seen.take(), Some(expected));
             case.expect("nobody owns its FPU", cpu_pcu(cpu).owner(FPU).is_none());
         }
+    }
+
+    fn what_asking_takes_was_measured(case: &mut Case) {
+        let found = calibrated();
+        case.log(format_args!("{found:?}"));
+        let unmeasured = Costs::ZEN3.cross_call;
+        case.expect("a cross-call's own figure", found.cross_call != unmeasured);
     }
 
     fn each_cpu_asks_each(case: &mut Case) {

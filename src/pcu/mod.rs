@@ -64,6 +64,7 @@
 //! kernel, which hands the LWP from CPU to CPU. `tests/loom` fails where either is weaker.
 
 mod adaptive;
+mod costs;
 mod cpu;
 mod flush;
 #[cfg(not(loom))]
@@ -84,6 +85,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+pub use self::costs::Costs;
 #[cfg(not(loom))]
 pub use self::layout::Layout;
 pub use self::ops::{CoreDump, LoadError, Replacing};
@@ -95,6 +97,7 @@ pub use self::unit::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId, Unit
 pub use self::view::{CpuView, Location, LwpView, Registers, Residue};
 pub use self::word::Validity;
 
+use self::costs::SharedRule;
 use crate::kernel::Kernel;
 
 /// Whose registers may lie in a unit while user code runs that did not put them there.
@@ -125,6 +128,7 @@ pub struct Pcu<K: Kernel<N>, const N: usize> {
     untrappable: u32,
     leak_rule: AtomicU8,
     write_back_at_idle: AtomicBool,
+    rule: SharedRule,
     kernel: PhantomData<fn(&K)>,
 }
 
@@ -166,6 +170,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             untrappable,
             leak_rule: AtomicU8::new(DOMAIN_AWARE),
             write_back_at_idle: AtomicBool::new(false),
+            rule: SharedRule::new(Costs::ZEN3),
             kernel: PhantomData,
         }
     }

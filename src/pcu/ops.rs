@@ -380,7 +380,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let kernel = ipl.kernel();
         loop {
             let local = self.local(&ipl);
-            match Self::load_here(&local, unit, lwp.lwp(), cause) {
+            match self.load_here(&local, unit, lwp.lwp(), cause) {
                 Round::Done(result) => return result.map_err(LoadError::State),
                 Round::Fetch(holder) if !ipl.may_wait() => {
                     local.cpu.counters(unit.id).failed.bump();
@@ -419,6 +419,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     /// One round of a load, on the CPU where the LWP is now.
     fn load_here(
+        &self,
         local: &Local<'_, K, N>,
         unit: &UnitOps<K::Lwp>,
         lwp: NonNull<K::Lwp>,
@@ -432,12 +433,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             local.cpu
         );
         let counters = local.cpu.counters(unit.id);
+        let pcu = local.lwp_pcu(lwp);
+        let mut habits = pcu.habits();
+        if word.cpu().is_some_and(|cpu| cpu != local.id) {
+            habits.note_fetch(&self.rule.load());
+            pcu.set_habits(habits);
+        }
         let is_live_here = match word.live_cpu() {
             Some(holder) if holder != local.id => return Round::Fetch(holder),
             live => live.is_some(),
         };
-        let pcu = local.lwp_pcu(lwp);
-        let mut habits = pcu.habits();
         habits.note_use();
         pcu.set_habits(habits);
         if !is_live_here && !word.links(local.id, local.cpu.tag(unit.id)) {

@@ -103,7 +103,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             let policy = self.policy_for(pcu.policy(), unit);
             let saves = match policy {
                 Policy::Lazy | Policy::Probe => false,
-                Policy::Adaptive => pcu.habits().writes_through(),
+                Policy::Adaptive => pcu.habits().writes_through(&self.rule.load()),
                 Policy::Deferred | Policy::Eager | Policy::AdaptiveWriteThrough => true,
             };
             if !saves {
@@ -187,7 +187,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             local.cpu
         );
         if is_resident(local, pcu, unit) {
-            if matches!(slice, None | Some(Slice::Preload)) || !unit.use_traps {
+            if slice != Some(Slice::Probe) || !unit.use_traps {
                 if !local.cpu.is_enabled(unit.id) {
                     local.cpu.counters(unit.id).reenables_switch.bump();
                     local.open(unit);
@@ -255,6 +255,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                 if is_resident(local, pcu, unit) {
                     Arrival::Resident
                 } else if arrival == Arrival::Evicted
+                    && !pcu.word(unit.id).is_live()
                     && pcu.word(unit.id).cpu().is_some_and(|cpu| cpu != local.id)
                 {
                     Arrival::Migrated
@@ -263,7 +264,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                 }
             });
         let mut habits = pcu.habits();
-        let slice = habits.arrive(arrival);
+        let slice = habits.arrive(arrival, &self.rule.load());
         pcu.set_habits(habits);
         slice
     }

@@ -237,6 +237,23 @@ fn halves(mask: u64) -> (u32, u32) {
     (mask as u32, (mask >> 32) as u32)
 }
 
+/// The time stamp counter, when all that comes before is done and nothing that comes after has begun. Intel SDM, volume 2B, "RDTSC".
+pub(super) fn fenced_tsc() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: every x86-64 CPU has the instructions. Not `nomem`: what is measured stays on its side.
+    unsafe {
+        asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack, preserves_flags));
+    }
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Uses the FPU and changes nothing, to be measured as a trap: FNOP is the function's first instruction, so the function's address is
+/// that of the trap.
+#[unsafe(naked)]
+pub(super) extern "C" fn use_x87() {
+    naked_asm!("fnop", "ret");
+}
+
 /// The instruction that may fault is the first of its function, so the function's address is the address of the fault.
 #[unsafe(naked)]
 extern "C" fn fxrstor_at() {

@@ -5,6 +5,7 @@
 //! - [`machine`]: the instructions and registers behind a trait, so that the unit also runs on a model of a processor.
 //! - [`Gs`]: per-CPU data by the segment register `gs`.
 //! - [`LazyFp`]: whether registers behind a closed gate can be read.
+//! - [`calibrate`]: what moving a state costs on this machine, for `Policy::Adaptive`.
 //! - [`DeviceNotAvailable`]: what the kernel's `#NM` handler asks first.
 //! - [`fixup`]: what the kernel's `#GP` and `#PF` handlers ask first.
 //!
@@ -12,6 +13,7 @@
 //! code for a kernel target, and uses no FPU register outside those instructions.
 
 pub mod amx;
+mod calibrate;
 pub mod fpu;
 #[cfg(not(loom))]
 mod gs;
@@ -21,6 +23,7 @@ pub mod machine;
 mod model;
 mod nm;
 
+pub use self::calibrate::{calibrate, calibrate_cross_call};
 #[cfg(not(loom))]
 pub use self::gs::Gs;
 pub use self::lazy_fp::LazyFp;

@@ -1,6 +1,7 @@
 //! Whose `#NM` it is.
 
 use super::amx::{AMX, IA32_XFD_ERR};
+use super::calibrate;
 use super::fpu::{FPU, FpuFeatures};
 use super::machine::{Machine, Native};
 use crate::pcu::UnitId;
@@ -21,6 +22,8 @@ pub enum UsedBy {
 pub enum DeviceNotAvailable {
     /// The LWP used this unit: [`Pcu::trap`](crate::pcu::Pcu::trap) serves it.
     Unit(UnitId),
+    /// [`calibrate`](super::calibrate) measures what a trap takes: the gate is open, and the handler returns at once.
+    Calibration,
     /// The kernel itself used a register that it must not touch, by the instruction at this address. It is not served: that
     /// would load the state of whoever is current, and hide the bug.
     KernelBug {
@@ -59,6 +62,11 @@ impl DeviceNotAvailable {
         }
         match by {
             UsedBy::Lwp => Self::Unit(unit),
+            UsedBy::Kernel if calibrate::is_use(rip) => {
+                // SAFETY: ring 0, at the level that the trap came with: that of `calibrate`.
+                unsafe { M::clts() };
+                Self::Calibration
+            }
             UsedBy::Kernel => Self::KernelBug { rip },
         }
     }

@@ -1,7 +1,7 @@
 //! What the policies besides Lazy move, and when; and how they are chosen.
 
 use pcu9::kernel::{IplPcu, NoAnswer};
-use pcu9::pcu::{LeakRule, Policy, PolicyError, UnitStats, WriteBackAtIdle};
+use pcu9::pcu::{Costs, LeakRule, Policy, PolicyError, UnitStats, WriteBackAtIdle};
 use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id, unit};
 
 use super::{DSP, FPU, count, log, sum, write};
@@ -355,4 +355,64 @@ fn what_is_made_good_before_user_mode_is_not_what_was_never_used() {
     let preloads = [FPU, DSP].map(|unit| world.cpus[0].pcu.stats(unit).preloads);
     assert_eq!(preloads, [0, 1]);
     assert!(!world.cpus[0].open[0].get());
+}
+
+/// Its use in this residency was seen, so nothing is to be learnt of it: the gate is opened as under `Lazy`.
+#[test]
+fn adaptive_lets_who_comes_back_to_its_registers_use_them_without_a_trap() {
+    let world = world(Policy::Adaptive);
+    world.switch(0, Some(0));
+    write(&world, 0, 0);
+    for turn in 0..100 {
+        world.switch(0, Some(1));
+        world.switch(0, Some(0));
+        assert_eq!(write(&world, 0, turn + 1), turn);
+    }
+    let UnitStats {
+        traps, preloads, ..
+    } = sum(&world);
+    assert_eq!((traps, preloads), (1, 0));
+}
+
+/// A migration alone takes nobody's time: the state is fetched when it is used.
+#[test]
+fn adaptive_does_not_write_through_for_who_migrates_and_never_computes_elsewhere() {
+    let world = world(Policy::Adaptive);
+    let saves = || sum(&world).saves;
+    for turn in 0..20 {
+        world.switch(0, Some(0));
+        write(&world, 0, turn + 1);
+        world.switch(0, None);
+        world.switch(1, Some(0));
+        world.switch(1, None);
+        assert_eq!(saves(), 0);
+    }
+    world.switch(1, Some(0));
+    write(&world, 1, 7);
+    assert_eq!((sum(&world).xcalls, saves()), (1, 1));
+    world.switch(1, None);
+    assert_eq!(saves(), 2, "from the first fetch on it is written through");
+}
+
+/// What is written down for a machine, or measured on it, decides: with a trap that costs nothing, nobody is ever preloaded.
+#[test]
+fn adaptive_weighs_by_the_costs_that_it_was_told() {
+    let preloads_with = |costs: Costs| {
+        let world = world(Policy::Adaptive);
+        world.pcu.set_costs(costs);
+        for turn in 0..100 {
+            for lwp in 0..2 {
+                world.switch(0, Some(lwp));
+                write(&world, 0, turn + 1);
+            }
+        }
+        sum(&world).preloads
+    };
+    let trap_is = |trap| Costs {
+        trap,
+        ..Costs::ZEN3
+    };
+    assert_eq!(preloads_with(trap_is(1)), 0);
+    let [as_it_is, dear] = [Costs::default(), trap_is(100_000)].map(preloads_with);
+    assert!(as_it_is > 150 && dear > as_it_is, "{as_it_is} {dear}");
 }

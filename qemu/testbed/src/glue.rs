@@ -14,11 +14,13 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer, Stopped};
 use pcu9::pcu::{
-    AcceptLazyFp, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, PolicyError, UnitId, UnitOps,
+    AcceptLazyFp, Costs, CpuPcu, LeakRule, LoadError, LwpPcu, Pcu, Policy, PolicyError, UnitId,
+    UnitOps,
 };
 use pcu9::x86_64::fpu::{self, Area, FpuArea, FpuFeatures, Limits, Refused, SaveInstruction};
 use pcu9::x86_64::machine::Native;
-use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
+use pcu9::x86_64::{DeviceNotAvailable, UsedBy, calibrate as measure, calibrate_cross_call};
+use spin::Once;
 use x86_64::instructions::interrupts;
 
 pub(crate) use self::cpus::{cpu_offline, cpu_online, say_what_is_lost};
@@ -27,6 +29,7 @@ pub use self::percpu::{
 };
 pub use self::section::{NoSection, in_section, section, section_in_interrupt};
 use crate::cpu::{self, crosscall};
+use crate::line;
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
 use crate::watch::{self, Registers, WatchedFpu};
@@ -236,6 +239,36 @@ pub(crate) fn init_cpu() {
     }
     percpu::describe_fpu();
     cpu_online();
+}
+
+static CALIBRATED: Once<Costs> = Once::new();
+
+/// What [`calibrate`] found.
+///
+/// # Panics
+///
+/// Before it ran.
+pub fn calibrated() -> Costs {
+    *CALIBRATED.get().expect("all CPUs run")
+}
+
+/// Measures what moving a state costs, on the first CPU, once all CPUs run; the fetch from another CPU, if there is one that
+/// answers. What is not measured stays a Zen 3 server's.
+pub(crate) fn calibrate() {
+    // SAFETY: ring 0, interrupts off, and no LWP with FPU state has run.
+    let mut costs = unsafe { measure(Costs::ZEN3) };
+    if cpu::n_cpus() > 1 {
+        // Where QEMU counts instructions, a CPU that waits keeps the others from running.
+        let bound_ms = crosscall::set_bound_ms(100);
+        match calibrate_cross_call(&KERNEL, cpu_id(1), costs) {
+            Ok(measured) => costs = measured,
+            Err(error) => line!("{error}: what one takes is not measured"),
+        }
+        crosscall::set_bound_ms(bound_ms);
+    }
+    CALIBRATED.call_once(|| costs);
+    PCU.set_costs(costs);
+    line!("{costs:?}, in ticks of the time stamp counter");
 }
 
 /// The scheduler: `lwp` leaves this CPU. Interrupts are off.

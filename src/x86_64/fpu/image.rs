@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 
 use static_assertions::{const_assert, const_assert_eq};
 
+use super::detect::{AVX, SSE};
 use super::{AREA_ALIGN, Format, FpuFeatures};
 use crate::x86_64::machine::Machine;
 
@@ -108,6 +109,36 @@ pub(super) unsafe fn write_initial(area: NonNull<u8>, features: &FpuFeatures) {
         let xcomp_bv = unsafe { area.add(XCOMP_BV) };
         // SAFETY: as above, and aligned.
         unsafe { xcomp_bv.cast().write(COMPACTED | features.xcr0()) };
+    }
+}
+
+/// Writes a state with SSE, and AVX where there is, in use: what a program that computes leaves.
+///
+/// # Safety
+///
+/// As [`write_initial`].
+pub(super) unsafe fn write_in_use(area: NonNull<u8>, features: &FpuFeatures) {
+    const FILLING: u8 = 0x3c;
+    // SAFETY: the same promises.
+    unsafe { write_initial(area, features) };
+    // SAFETY: every area has the legacy region.
+    let xmm = unsafe { area.add(core::mem::offset_of!(Image, xmm)) };
+    // SAFETY: as above.
+    unsafe { xmm.write_bytes(FILLING, size_of::<[u128; 16]>()) };
+    if features.save_instruction().format() == Format::Legacy {
+        return;
+    }
+    let in_use = features.xcr0() & (SSE | AVX);
+    // SAFETY: an XSAVE area has a header, aligned.
+    let xstate_bv = unsafe { area.add(core::mem::offset_of!(Image, xstate_bv)) };
+    // SAFETY: as above.
+    unsafe { xstate_bv.cast().write(in_use) };
+    if in_use & AVX != 0 {
+        // The upper halves of YMM0 to 15, in either format the first behind the header. Intel SDM, volume 1, "AVX State".
+        // SAFETY: an area with AVX is so long.
+        let upper = unsafe { area.add(LEGACY_AND_HEADER) };
+        // SAFETY: as above.
+        unsafe { upper.write_bytes(FILLING, size_of::<[u128; 16]>()) };
     }
 }
 

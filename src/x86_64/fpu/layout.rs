@@ -14,7 +14,11 @@ use crate::x86_64::machine::Machine;
 const SCRATCH_BYTES: usize = 2688;
 
 #[repr(C, align(64))]
-struct Scratch([u8; SCRATCH_BYTES]);
+pub(in crate::x86_64) struct Scratch([u8; SCRATCH_BYTES]);
+
+impl Scratch {
+    pub(in crate::x86_64) const ZERO: Self = Self([0; SCRATCH_BYTES]);
+}
 
 /// Fills every component behind the header with bytes of its own, saves, and looks where they are. Leaves the registers so.
 ///
@@ -29,7 +33,7 @@ pub(super) unsafe fn is_as_cpuid_says<M: Machine>(features: &FpuFeatures) -> boo
     if unsafe { M::xrstor(NonNull::from(&standard).cast(), features.xcr0()) }.is_err() {
         return false;
     }
-    let mut scratch = Scratch([0; SCRATCH_BYTES]);
+    let mut scratch = Scratch::ZERO;
     let area = NonNull::from(&mut scratch).cast();
     match features.save_instruction() {
         // SAFETY: the same promises; the area is longer than either format.
@@ -53,7 +57,7 @@ pub(super) unsafe fn is_as_cpuid_says<M: Machine>(features: &FpuFeatures) -> boo
 
 /// An image in the standard format; `None` if it is longer than any that is known.
 fn filled<M: Machine>(features: &FpuFeatures) -> Option<Scratch> {
-    let mut image = Scratch([0; SCRATCH_BYTES]);
+    let mut image = Scratch::ZERO;
     image.0[24..28].copy_from_slice(&MXCSR_INITIAL.to_le_bytes());
     let mut xstate_bv = 0;
     for component in features.placed::<M>() {

@@ -38,6 +38,7 @@ pub use self::detect::{
 
 pub(super) use self::detect::{TILE_DATA, TILES};
 pub(super) use self::image::{COMPACTED, LEGACY_AND_HEADER, XCOMP_BV};
+pub(super) use self::layout::Scratch;
 
 use super::machine::{Faulted, Machine, Native};
 use crate::pcu::{Gate, LoadFlags, PcuFlags, PcuOps, StateError, UnitId};
@@ -191,19 +192,8 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
         let area = unsafe { L::area(lwp) };
         assert!(area.is_ok(), "{lwp:?} owns the FPU and has lost its area");
         let Ok(area) = area else { return };
-        let features = FpuFeatures::of::<M>();
-        match features.save_instruction() {
-            // SAFETY: the promises of `FpuArea`; the gate is open.
-            SaveInstruction::Fxsave => unsafe { M::fxsave(area) },
-            // SAFETY: as above.
-            SaveInstruction::Xsave => unsafe { M::xsave(area, features.xcr0()) },
-            // SAFETY: as above; nobody writes an area while its LWP has live registers.
-            SaveInstruction::Xsaveopt => unsafe { M::xsaveopt(area, features.xcr0()) },
-            // SAFETY: as above.
-            SaveInstruction::Xsavec => unsafe { M::xsavec(area, features.xcr0()) },
-            // SAFETY: as above, and the core calls this in ring 0.
-            SaveInstruction::Xsaves => unsafe { M::xsaves(area, features.xcr0()) },
-        }
+        // SAFETY: the promises of `FpuArea`; the gate is open; nobody writes an area while its LWP has live registers.
+        unsafe { save::<M>(area) };
     }
 
     unsafe fn state_load(lwp: NonNull<L>, flags: LoadFlags) -> Result<(), StateError> {
@@ -281,6 +271,27 @@ unsafe impl<M: Machine, L: FpuArea> PcuOps<L> for Fpu<M> {
     }
 }
 
+/// Saves all registers of the unit to an area of this machine's kind.
+///
+/// # Safety
+///
+/// In ring 0; the gate is open. What the last restore on this CPU from this area loaded is still there, but for what a save changed.
+pub(super) unsafe fn save<M: Machine>(area: NonNull<u8>) {
+    let features = FpuFeatures::of::<M>();
+    match features.save_instruction() {
+        // SAFETY: the same promises.
+        SaveInstruction::Fxsave => unsafe { M::fxsave(area) },
+        // SAFETY: as above.
+        SaveInstruction::Xsave => unsafe { M::xsave(area, features.xcr0()) },
+        // SAFETY: as above.
+        SaveInstruction::Xsaveopt => unsafe { M::xsaveopt(area, features.xcr0()) },
+        // SAFETY: as above.
+        SaveInstruction::Xsavec => unsafe { M::xsavec(area, features.xcr0()) },
+        // SAFETY: as above.
+        SaveInstruction::Xsaves => unsafe { M::xsaves(area, features.xcr0()) },
+    }
+}
+
 /// Leaves the initial state in all registers of the unit: by zeroing the vectors if nothing else is in use, which costs a
 /// fraction of a restore, else by restoring the initial image.
 ///
@@ -310,6 +321,16 @@ unsafe fn wipe<M: Machine>() {
     unsafe { load_initial::<M>() };
 }
 
+/// Writes a state with vectors in use to an area of this machine's kind.
+///
+/// # Safety
+///
+/// [`FpuFeatures::area_bytes`] writable bytes at a multiple of [`AREA_ALIGN`] that nobody else uses.
+pub(super) unsafe fn fill<M: Machine>(area: NonNull<u8>) {
+    // SAFETY: the same promises.
+    unsafe { image::write_in_use(area, FpuFeatures::of::<M>()) };
+}
+
 /// Loads the initial image into all registers of the unit.
 ///
 /// A first use is loaded by this too, never by the cheap wipe: a restore makes XSAVEOPT and XSAVES forget the area that they
@@ -319,7 +340,7 @@ unsafe fn wipe<M: Machine>() {
 ///
 /// As [`restore`].
 #[inline(never)]
-unsafe fn load_initial<M: Machine>() {
+pub(super) unsafe fn load_initial<M: Machine>() {
     let format = FpuFeatures::of::<M>().save_instruction().format();
     // SAFETY: the same promises; the image is as long as a legacy area and a header, and names no component.
     let result = unsafe { restore::<M>(image::initial_image(format)) };
@@ -331,7 +352,7 @@ unsafe fn load_initial<M: Machine>() {
 /// # Safety
 ///
 /// The gate is open, and nobody's live state is in the registers.
-unsafe fn restore<M: Machine>(area: NonNull<u8>) -> Result<(), Faulted> {
+pub(super) unsafe fn restore<M: Machine>(area: NonNull<u8>) -> Result<(), Faulted> {
     let features = FpuFeatures::of::<M>();
     // SAFETY: the same promises.
     unsafe { forget_x87_pointers::<M>(features) };

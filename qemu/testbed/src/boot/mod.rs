@@ -13,7 +13,7 @@ mod multiboot2;
 mod pvh;
 mod vmcoreinfo;
 
-use crate::{cpu, memory, sched, serial};
+use crate::{cpu, glue, memory, sched, serial};
 use info::BootInfo;
 
 unsafe extern "Rust" {
@@ -37,6 +37,7 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
     let apic_ids = acpi::apic_ids(info);
     sched::init_cpu();
     cpu::smp::start_others(&apic_ids);
+    glue::calibrate();
     sched::spawn("main", pcu9_testbed_main);
     sched::idle()
 }

@@ -280,6 +280,7 @@ fn exception(frame: &mut Frame) {
         VECTOR_DEVICE_NOT_AVAILABLE => {
             let unit = match glue::whose_trap(frame.used_by(), frame.rip) {
                 DeviceNotAvailable::Unit(unit) => unit,
+                DeviceNotAvailable::Calibration => return,
                 DeviceNotAvailable::KernelBug { rip } => {
                     let Some(resume) = testing::caught(rip) else {
                         panic_with(frame, address)
