@@ -2,7 +2,8 @@
 //!
 //! A handler's registers are not the program's, what it edits in its frame is, and a frame that it corrupts ends the process with one
 //! line, while nobody else's registers change and none is seen. No byte of a frame is the kernel's.
-//! Leak rule: `DomainAware`, with the look at every switch, trap and return. The timer is on.
+//! Leak rule: `DomainAware`, with the look at every switch, trap and return. The timer is on. Scenario r of
+//! `tests/tables/scenarios.toml` is placed by hand: `Trusting`, the timer off.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -34,11 +35,14 @@ mod kernel {
     use alloc::string::String;
     use alloc::vec::Vec;
 
+    use pcu9::pcu::Policy;
     use pcu9::x86_64::fpu::features;
     use pcu9::x86_64::fpu::foreign::Form;
+    use pcu9_testbed::counted;
     use pcu9_testbed::cpu::n_cpus;
     use pcu9_testbed::report::has_avx;
     use pcu9_testbed::serial::has_e9;
+    use pcu9_testbed::testing::holds::spin_until;
     use pcu9_testbed::testing::programs::{Ended, Program, deaths, output};
     use pcu9_testbed::testing::{Case, Counts, let_copies_run, let_copies_sleep, poison_frames};
     use pcu9_testbed::{sched, watch};
@@ -50,7 +54,9 @@ mod kernel {
             an_exception_of_sse_is_repaired,
             a_copy_that_sleeps_loses_nothing,
             corrupted_frames_end_their_process_alone,
-            no_byte_of_a_frame_is_the_kernels,
+            no_byte_of_a_frame_is_the_kernels;
+        own_policies:
+            scenario_r_a_signal_handler_destroys_all_registers,
     }
 
     /// `FP_XSTATE_MAGIC1`.
@@ -208,5 +214,31 @@ mod kernel {
         for other in others {
             case.expect_eq("frames of another process", &other, &first);
         }
+    }
+
+    /// Ten signals, on a CPU where nobody else runs, with the timer off. For each the state is saved for the frame and thrown away;
+    /// the handler's is initial, and thrown away for that in the frame, which is loaded. Under `Lazy` each of the two loads is a
+    /// trap; the other policies bring the frame's state in on the way to user mode.
+    fn scenario_r_a_signal_handler_destroys_all_registers(case: &mut Case) {
+        const SIGNALS: u64 = 10;
+        if n_cpus() < 2 {
+            case.log(format_args!("NOT RUN: the director needs a CPU of its own"));
+            return;
+        }
+        case.trusting();
+        let lazy = counted! { traps: 1 + 2 * SIGNALS, inits: 1 + SIGNALS, saves: SIGNALS, restores: SIGNALS, releases: 1 + 2 * SIGNALS, discards: 1 + 2 * SIGNALS };
+        let preloaded = counted! { traps: 1 + SIGNALS, preloads: SIGNALS, ..lazy };
+        let predictions = [
+            (Policy::Lazy, lazy),
+            (Policy::Deferred, preloaded),
+            (Policy::Eager, preloaded),
+        ];
+        case.scenario(&predictions, |case, _| {
+            let program = Program::start("signals", &["ten"]);
+            // Not on this CPU, which stays busy until it has begun elsewhere.
+            spin_until(|| program.lwp().last_cpu().is_some());
+            case.wait_for_programs();
+            case.expect_success(&[program]);
+        });
     }
 }

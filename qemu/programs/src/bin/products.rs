@@ -7,9 +7,8 @@
 #![no_std]
 #![no_main]
 
-use pcu9_programs::held::Registers;
 use pcu9_programs::numbers::Digest;
-use pcu9_programs::syscalls::{FORK, WAIT4, exit, sched_yield};
+use pcu9_programs::syscalls::{exit, fork, sched_yield, wait};
 use pcu9_programs::{fail, program, say};
 
 program!(main);
@@ -20,24 +19,10 @@ const CHURNS: u32 = 600;
 const PRIMES: [f64; 9] = [2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0];
 const PRODUCT: f64 = 223_092_870.0;
 
-/// Forks, with the FPU in its initial state; 0 in the child.
-fn fork() -> isize {
-    // SAFETY: fork(2) gives the child memory of its own.
-    let (child, _) = unsafe { Registers::zero().across(0, &[FORK, 0, 0, 0, 0]) };
-    if child < 0 {
-        fail!("products: expected fork to succeed, saw error {child}");
-    }
-    child
-}
-
-fn wait(child: isize, what: &str) {
-    let mut status = 0_u32;
-    let address = (&raw mut status).expose_provenance();
-    let call = [WAIT4, child.cast_unsigned(), address, 0, 0];
-    // SAFETY: wait4(2) writes one word, to the address of `status`.
-    let (ended, _) = unsafe { Registers::zero().across(0, &call) };
-    if ended != child || status != 0 {
-        fail!("products: expected {what} to end with status 0, saw {status:#x}");
+fn wait_for(child: usize, what: &str) {
+    let ended = wait(child, 0);
+    if ended != Ok(Some(0)) {
+        fail!("products: expected {what} to end with status 0, saw {ended:?}");
     }
 }
 
@@ -59,8 +44,8 @@ fn product(factors: &[f64]) -> f64 {
 
 /// One link of the chain, and those behind it.
 fn link(number: u32) {
-    let next = if number < LINKS { fork() } else { -1 };
-    if next == 0 {
+    let next = (number < LINKS).then(fork);
+    if next == Some(0) {
         link(number + 1);
         exit(0);
     }
@@ -70,8 +55,8 @@ fn link(number: u32) {
             fail!("products: link {number}, turn {turn}: expected {PRODUCT}, saw {seen}");
         }
     }
-    if next > 0 {
-        wait(next, "the next link");
+    if let Some(next) = next {
+        wait_for(next, "the next link");
     }
     say!("link {number:>2}: {TURNS} times {PRODUCT}");
 }
@@ -101,6 +86,6 @@ fn main() {
         exit(0);
     }
     link(1);
-    wait(churning, "the churn");
+    wait_for(churning, "the churn");
     say!("churn: {CHURNS} numbers twice, digest {:016x}", churn());
 }

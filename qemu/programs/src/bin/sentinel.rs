@@ -9,10 +9,9 @@
 
 use core::arch::asm;
 
-use pcu9_programs::held::Registers;
 use pcu9_programs::numbers::{Digest, Random};
-use pcu9_programs::syscalls::{FORK, SCHED_YIELD, WAIT4, exit};
-use pcu9_programs::{fail, program, say};
+use pcu9_programs::syscalls::{SCHED_YIELD, exit, fork, wait};
+use pcu9_programs::{fail, needs_avx, program, say};
 
 // The note is an operand too, lest a linker drop what nothing refers to.
 program!(main, "lea rax, [rip + {note}]", note = sym NOTE);
@@ -21,26 +20,7 @@ const YIELDS: u64 = 20_000;
 const NOISE: usize = 4;
 const NOISY_TURNS: u64 = 4_000;
 
-/// An ELF note: lengths of name and descriptor, type, name, descriptor (System V ABI, "Note Section").
-#[repr(C, align(4))]
-struct Note {
-    name_bytes: u32,
-    descriptor_bytes: u32,
-    kind: u32,
-    name: [u8; 8],
-    descriptor: [u8; 4],
-}
-
-/// Type 1 of owner `pcu9`: the CPU features that the program needs.
-#[used]
-#[unsafe(link_section = ".note.pcu9")]
-static NOTE: Note = Note {
-    name_bytes: 5,
-    descriptor_bytes: 4,
-    kind: 1,
-    name: *b"pcu9\0\0\0\0",
-    descriptor: *b"avx\0",
-};
+needs_avx!(NOTE);
 
 /// The upper halves of YMM0 to YMM15.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,9 +116,8 @@ impl Uppers {
 }
 
 /// Forks a process that fills the upper halves anew after each yield, and ends.
-fn noise(number: usize) -> isize {
-    // SAFETY: fork(2) gives the child memory of its own.
-    let (child, _) = unsafe { Registers::zero().across(0, &[FORK, 0, 0, 0, 0]) };
+fn noise(number: usize) -> usize {
+    let child = fork();
     if child != 0 {
         return child;
     }
@@ -154,18 +133,14 @@ fn main() {
     say!(
         "sentinel: the upper halves of YMM0 to YMM15, over {YIELDS} yields beside {NOISE} noisy processes"
     );
-    let children: [isize; NOISE] = core::array::from_fn(noise);
+    let children: [usize; NOISE] = core::array::from_fn(noise);
     let sentinel = Uppers::random(&mut Random(99));
     let seen = sentinel.across_yields(YIELDS);
     sentinel.check(&seen, "sentinel");
     for child in children {
-        let mut status = 0_u32;
-        let address = (&raw mut status).expose_provenance();
-        let call = [WAIT4, child.cast_unsigned(), address, 0, 0];
-        // SAFETY: wait4(2) writes one word, to the address of `status`.
-        let (ended, _) = unsafe { Registers::zero().across(0, &call) };
-        if ended != child || status != 0 {
-            fail!("sentinel: expected the noise to end with status 0, saw {status:#x}");
+        let ended = wait(child, 0);
+        if ended != Ok(Some(0)) {
+            fail!("sentinel: expected the noise to end with status 0, saw {ended:?}");
         }
     }
     let mut digest = Digest::default();

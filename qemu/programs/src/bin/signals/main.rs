@@ -4,8 +4,8 @@
 //! of x87 and SSE. Handlers run over the program's registers, over each other's, and in another process; they edit the image in
 //! their frame, and repair what an exception was about.
 //!
-//! With the argument `frames` it looks at each byte of a frame instead: none is the kernel's. With `simd` it raises an exception of
-//! SSE, and exits with status 2 where the machine has none.
+//! With the argument `ten` it takes ten signals, and does nothing else. With `frames` it looks at each byte of a frame instead: none is
+//! the kernel's. With `simd` it raises an exception of SSE, and exits with status 2 where the machine has none.
 
 #![no_std]
 #![no_main]
@@ -111,10 +111,10 @@ extern "C" fn on_destroy(_: usize, _: &Info, _: &mut Context) {
 }
 
 /// The handler changes every register, and the program notices nothing.
-fn destroyed() {
+fn destroyed(n_rounds: u64) {
     handle(SIGUSR1, destroys, 0, 0);
     let (mut random, mut digest) = (Random(1), Digest::default());
-    for round in 0..ROUNDS {
+    for round in 0..n_rounds {
         let loaded = Registers::random(&mut random);
         let delay = if round % LONG_EVERY == 1 { LONG } else { 0 };
         hold_for(
@@ -126,9 +126,9 @@ fn destroyed() {
         );
         loaded.digest(&mut digest);
     }
-    expect("handlers", ROUNDS, n_handled().into());
+    expect("handlers", n_rounds, n_handled().into());
     say!(
-        "{ROUNDS} handlers destroyed all registers: {:016x}",
+        "{n_rounds} handlers destroyed all registers: {:016x}",
         digest.0
     );
 }
@@ -259,15 +259,16 @@ fn main() {
     match argument().map(core::ffi::CStr::to_bytes) {
         None => {
             say!("signals: handlers that destroy, edit, nest and repair");
-            destroyed();
+            destroyed(ROUNDS);
             edited();
             nested();
             processes::run();
             exceptions::run();
         }
+        Some(b"ten") => destroyed(10),
         Some(b"frames") => frames::run(),
         Some(b"simd") => exceptions::run_simd(),
-        Some(other) => fail!("signals: {other:?}: the argument is frames, simd, or none"),
+        Some(other) => fail!("signals: {other:?}: the argument is ten, frames, simd, or none"),
     }
     if kill(getpid(), 0) != 0 {
         fail!("signals: expected the program itself to exist");
