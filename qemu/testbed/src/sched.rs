@@ -160,6 +160,16 @@ pub fn sleep_a_tick() {
     N_TICK_SLEEPERS.fetch_sub(1, Ordering::AcqRel);
 }
 
+/// Looks once a tick until `condition` gives a value.
+pub(crate) fn poll_each_tick<R>(mut condition: impl FnMut() -> Option<R>) -> R {
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        sleep_a_tick();
+    }
+}
+
 /// The timer's interrupt.
 pub(crate) fn tick() {
     if cpu::index() == 0 && N_TICK_SLEEPERS.load(Ordering::Relaxed) > 0 {
