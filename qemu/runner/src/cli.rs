@@ -94,6 +94,9 @@ pub(crate) struct DemoArgs {
     /// Run this ELF file in place of the built-in programs; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Vec<PathBuf>,
+    /// Run the C programs of qemu/programs/c too, which musl-gcc builds: Debian's package musl-tools
+    #[arg(long)]
+    pub(crate) musl: bool,
     /// What the machine is emulated by
     #[arg(long, value_enum, value_name = "EMULATOR", default_value_t = Kind::Qemu)]
     pub(crate) emulator: Kind,

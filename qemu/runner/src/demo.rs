@@ -75,11 +75,14 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
         Some(kernel) => kernel,
         None => guest::build(&toolchain::provide()?, &Kernel::Demo)?,
     };
-    let files = if args.program.is_empty() {
+    let mut files = if args.program.is_empty() {
         programs::build()?
     } else {
         args.program.clone()
     };
+    if args.musl {
+        files.extend(programs::musl::build()?);
+    }
     let plan = Plan::new(args, &files, problems);
     for run in &mut *runs {
         run.rows.clone_from(&plan.rows);
