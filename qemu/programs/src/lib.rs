@@ -32,4 +32,5 @@ pub mod print;
 pub mod signals;
 pub mod start;
 pub mod syscalls;
+pub mod threads;
 pub mod wide;

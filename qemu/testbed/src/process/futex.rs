@@ -1,7 +1,7 @@
 //! Futexes: threads sleep for a word of user memory, and others wake them. Linux, `kernel/futex/waitwake.c`; futex(2).
 //!
-//! No memory is shared between processes, so a word's place is the process's domain and the address, whether the call says private
-//! or not. The word is compared under the lock of the queue that a waker takes after it changed the word: no wake is lost.
+//! No memory is shared between processes, so a word's place is the process's domain and the address. As on Linux a private sleeper is not
+//! woken by a call that does not say private, nor the other way round. The word is compared under the lock of the queue that a waker takes after it changed the word: no wake is lost.
 //! Architecture invariant: the queue's lock is taken inside the address space's, never around it.
 
 use alloc::sync::Arc;
@@ -15,8 +15,8 @@ use crate::lock::IrqLock;
 use crate::lwp::Lwp;
 use crate::sched;
 
-/// Domain and address of a word.
-type Place = (u64, u64);
+/// Domain and address of a word, and whether private.
+type Place = (u64, u64, bool);
 
 static WAITING: IrqLock<Vec<(Place, Arc<Lwp>)>> = IrqLock::new(Vec::new());
 
@@ -28,23 +28,24 @@ pub(super) fn futex(at: u64, operation: u64, value: u64, timeout_at: u64) -> Ans
     if !at.is_multiple_of(4) {
         return Err(Errno::Invalid);
     }
+    let process = current();
+    let place = (process.domain, at, operation & PRIVATE != 0);
     match operation & !PRIVATE {
-        WAIT => wait(at, value as u32, timeout_at),
-        WAKE => Ok(wake(&current(), at, value as u32)),
+        WAIT => wait(&process, place, value as u32, timeout_at),
+        WAKE => Ok(wake(place, value as u32)),
         _ => Err(Errno::NoSuchCall),
     }
 }
 
-fn wait(at: u64, value: u32, timeout_at: u64) -> Answer {
+fn wait(process: &Process, place: Place, value: u32, timeout_at: u64) -> Answer {
     let deadline = match timeout_at {
         0 => None,
         at => Some(time::nanoseconds().saturating_add(read_time(at)?)),
     };
-    let (process, own) = (current(), sched::current());
-    let place = (process.domain, at);
+    let own = sched::current();
     process.with_space(|space| {
         let mut waiting = WAITING.lock();
-        let word = space.word(at).ok_or(Errno::Fault)?;
+        let word = space.word(place.1).ok_or(Errno::Fault)?;
         if word != value {
             return Err(Errno::Again);
         }
@@ -73,9 +74,13 @@ fn wait(at: u64, value: u32, timeout_at: u64) -> Answer {
     }
 }
 
+/// Wakes one thread that sleeps for the word, for the kernel, which does not know what is private.
+pub(super) fn wake_one(process: &Process, at: u64) {
+    wake((process.domain, at, false), 1);
+}
+
 /// Wakes at most `n` threads that sleep for the word; how many it woke.
-pub(super) fn wake(process: &Process, at: u64, n: u32) -> u64 {
-    let place = (process.domain, at);
+fn wake(place: Place, n: u32) -> u64 {
     let mut woken = Vec::new();
     {
         let mut waiting = WAITING.lock();

@@ -56,8 +56,6 @@ pub(super) struct Threads {
     lwps: Vec<(u64, Weak<Lwp>)>,
     /// How the process ends: every thread is on its way out.
     end: Option<WaitStatus>,
-    /// How the first thread ended by itself: so does the process, if nothing else is said.
-    first: WaitStatus,
 }
 
 impl Threads {
@@ -65,7 +63,6 @@ impl Threads {
         Self {
             lwps: Vec::new(),
             end: None,
-            first: WaitStatus(0),
         }
     }
 
@@ -206,17 +203,17 @@ pub(super) fn set_tid_address(at: u64) -> u64 {
     })
 }
 
-/// Ends the current thread alone; the last one takes the process with it.
+/// Ends the current thread alone; the last one takes the process with it, and its status counts. Linux, `synchronize_group_exit`.
 pub(super) fn exit_thread(status: u64) -> ! {
-    let process = current();
-    if with_current(|lwp| lwp.thread.tid) == process.pid {
-        process.threads.lock().first = WaitStatus::exited(status);
-    }
-    leave(process)
+    end(current(), WaitStatus::exited(status))
 }
 
-/// Ends the current thread, whose process may be ending as a whole.
+/// Ends the current thread, whose process is ending as a whole.
 pub(super) fn leave(process: Arc<Process>) -> ! {
+    end(process, WaitStatus(0))
+}
+
+fn end(process: Arc<Process>, status: WaitStatus) -> ! {
     let (tid, clear_tid) = with_current(|lwp| {
         let thread = &lwp.thread;
         (thread.tid, thread.clear_tid.swap(0, Ordering::Relaxed))
@@ -224,7 +221,7 @@ pub(super) fn leave(process: Arc<Process>) -> ! {
     if clear_tid != 0 {
         // As on Linux, what cannot be written is passed over.
         let _ = write_user(clear_tid, &0_u32.to_le_bytes());
-        futex::wake(&process, clear_tid, 1);
+        futex::wake_one(&process, clear_tid);
     }
     with_current(|lwp| lwp.table.store(paging::kernel_table(), Ordering::Relaxed));
     // SAFETY: the kernel's own table maps the kernel, and stays.
@@ -232,7 +229,7 @@ pub(super) fn leave(process: Arc<Process>) -> ! {
     let last = {
         let mut threads = process.threads.lock();
         threads.lwps.retain(|(other, _)| *other != tid);
-        let status = threads.end.unwrap_or(threads.first);
+        let status = threads.end.unwrap_or(status);
         threads.lwps.is_empty().then(|| {
             // Nobody begins another end.
             let was_told = threads.end.replace(status).is_some();
