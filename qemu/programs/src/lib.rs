@@ -24,6 +24,7 @@
 extern crate std;
 
 pub mod held;
+pub mod image;
 pub mod initial;
 #[cfg(panic = "abort")]
 mod memory;

@@ -36,6 +36,8 @@ pub const EXIT: usize = 60;
 pub const WAIT4: usize = 61;
 /// Sends a signal to a process.
 pub const KILL: usize = 62;
+/// Watches another process.
+pub const PTRACE: usize = 101;
 /// Names the stack for the handlers that want another one.
 pub const SIGALTSTACK: usize = 131;
 /// Gives the thread's number.

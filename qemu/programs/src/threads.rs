@@ -7,6 +7,7 @@ use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::held::MXCSR_INITIAL;
+use crate::image::Image;
 use crate::numbers::Random;
 use crate::start::fail;
 use crate::syscalls::{EXIT, FUTEX, GETTID, TGKILL, call, getpid, zeroed};
@@ -19,12 +20,6 @@ const FUTEX_WAKE: usize = 1;
 const FUTEX_PRIVATE: usize = 128;
 /// Of a thread's memory, its control block included.
 const BYTES: usize = 64 << 10;
-const WORDS: usize = 64;
-
-/// FXSAVE's image, as 64-bit words. Intel SDM, volume 1, "FXSAVE Area".
-#[repr(C, align(16))]
-#[derive(Debug)]
-struct Image([AtomicU64; WORDS]);
 
 /// What is known of a thread, at the upper end of its memory; its stack is below.
 #[derive(Debug)]
@@ -49,7 +44,7 @@ pub fn spawn(own: u64, f: fn(&'static Thread)) -> &'static Thread {
         own: AtomicU64::new(own),
         tid: AtomicU32::new(0),
         loaded: Image::random(&mut random),
-        first: Image([const { AtomicU64::new(0) }; WORDS]),
+        first: Image::zero(),
         main: f,
     };
     // SAFETY: the memory is new, the program's alone, large enough, and aligned since its end is a page's.
@@ -112,40 +107,6 @@ pub fn exit_thread(status: usize) -> ! {
     loop {
         // SAFETY: the thread ends, and its memory stays.
         unsafe { call(EXIT, [status, 0, 0, 0]) };
-    }
-}
-
-impl Image {
-    /// Registers of random bits; every exception masked.
-    fn random(random: &mut Random) -> Self {
-        let image = Self([const { AtomicU64::new(0) }; WORDS]);
-        let set = |at: usize, word| image.0[at / 8].store(word, Ordering::Relaxed);
-        set(0, 0xFF_0000_037F); // every x87 register in use
-        set(24, MXCSR_INITIAL.into());
-        for number in 0..8 {
-            set(32 + 16 * number, random.bits());
-            set(40 + 16 * number, random.bits() & 0xFFFF);
-        }
-        for at in (160..416).step_by(8) {
-            set(at, random.bits());
-        }
-        image
-    }
-
-    /// Where the first difference in a register is. Pointers of x87, `MXCSR_MASK` and unused bytes are passed over.
-    fn difference(&self, other: &Self) -> Option<usize> {
-        let differs = |at: usize| {
-            let bits = match at {
-                0 => 0xFF_FFFF_FFFF,
-                24 => 0xFFFF_FFFF,
-                32..160 if at % 16 == 8 => 0xFFFF,
-                32..416 => u64::MAX,
-                _ => 0,
-            };
-            let [own, its] = [self, other].map(|image| image.0[at / 8].load(Ordering::Relaxed));
-            (own ^ its) & bits != 0
-        };
-        (0..512).step_by(8).find(|&at| differs(at))
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Lwp {
     pub(crate) state: AtomicU8,
     /// It is on some CPU, or its registers are still being put away there; changed under the scheduler's lock.
     pub(crate) on_cpu: AtomicBool,
+    /// Somebody keeps it off every CPU; changed under the scheduler's lock.
+    pub(crate) is_held: AtomicBool,
     /// Above 0 it is not preempted.
     pub(crate) preempt_off: AtomicU32,
     pub(crate) is_idle: bool,
@@ -125,6 +127,7 @@ impl Lwp {
             last_cpu: AtomicU32::new(NO_CPU),
             state: AtomicU8::new(State::Runnable as u8),
             on_cpu: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
             preempt_off: AtomicU32::new(0),
             is_idle: false,
             process,

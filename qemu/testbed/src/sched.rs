@@ -49,7 +49,8 @@ static TIMER: AtomicBool = AtomicBool::new(true);
 impl Queue {
     /// Takes the first LWP that may run on `cpu`.
     fn pick(&mut self, cpu: usize) -> Option<Arc<Lwp>> {
-        let place = self.ready.iter().position(|lwp| lwp.may_run_on(cpu))?;
+        let may_run = |lwp: &Arc<Lwp>| lwp.may_run_on(cpu) && !lwp.is_held.load(Ordering::Relaxed);
+        let place = self.ready.iter().position(may_run)?;
         self.ready.remove(place)
     }
 }
@@ -264,6 +265,40 @@ pub(crate) fn kick(lwp: &Lwp) {
             request_reschedule(cpu as usize);
         }
         _ => {}
+    }
+}
+
+/// An LWP that is on no CPU, and comes on none while this lives.
+#[derive(Debug)]
+pub(crate) struct Held<'a>(&'a Arc<Lwp>);
+
+/// Waits until another LWP, which is about to sleep, is off its CPU and nobody else holds it, and holds it.
+pub(crate) fn hold(lwp: &Arc<Lwp>) -> Held<'_> {
+    loop {
+        {
+            let _queue = QUEUE.lock();
+            if !lwp.on_cpu.load(Ordering::Relaxed) && !lwp.is_held.swap(true, Ordering::Relaxed) {
+                return Held(lwp);
+            }
+        }
+        yield_now();
+    }
+}
+
+impl Held<'_> {
+    pub(crate) fn lwp(&self) -> &Lwp {
+        self.0
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        {
+            let _queue = QUEUE.lock();
+            self.0.is_held.store(false, Ordering::Relaxed);
+        }
+        // It may have been woken meanwhile.
+        wake_a_cpu(self.0.pin.load(Ordering::Relaxed));
     }
 }
 

@@ -7,9 +7,12 @@ pub(crate) mod elf;
 mod files;
 mod futex;
 mod memory;
+mod ptrace;
+mod registers;
 pub(crate) mod signal;
 pub(crate) mod space;
 mod stack;
+mod stop;
 pub(crate) mod syscall;
 mod thread;
 
@@ -68,6 +71,10 @@ impl WaitStatus {
     fn killed(signal: u32) -> Self {
         Self(signal)
     }
+
+    fn stopped(signal: u32) -> Self {
+        Self(signal << 8 | 0x7f)
+    }
 }
 
 /// A process.
@@ -88,6 +95,8 @@ pub(crate) struct Process {
     children: IrqLock<Vec<Arc<Process>>>,
     files: Files,
     threads: IrqLock<Threads>,
+    /// Threads of others whose signals it hears of: see [`ptrace`].
+    tracees: IrqLock<Vec<Weak<Lwp>>>,
     status: IrqLock<Option<WaitStatus>>,
     /// Its parent has heard of its end.
     is_forgotten: AtomicBool,
@@ -117,6 +126,7 @@ impl Process {
             children: IrqLock::new(Vec::new()),
             files: parent.map_or_else(Files::console, |parent| parent.files.fork()),
             threads: IrqLock::new(Threads::new()),
+            tracees: IrqLock::new(Vec::new()),
             status: IrqLock::new(None),
             is_forgotten: AtomicBool::new(false),
             signals: parent.map_or_else(Signals::new, |parent| parent.signals.fork()),
@@ -173,6 +183,7 @@ impl Process {
     fn end(&self, status: WaitStatus) {
         drop(self.space.lock().take());
         self.files.close_all();
+        self.untrace_all();
         self.children.lock().clear();
         *self.status.lock() = Some(status);
         if let Some(parent) = self.parent.upgrade() {
@@ -252,6 +263,7 @@ fn fork(frame: &Frame) -> Option<u64> {
     let fs_base = with_current(|lwp| lwp.fs_base.load(Ordering::Relaxed));
     let thread = Thread::new(pid, with_current(|lwp| lwp.thread.signals.fork()));
     let lwp = thread::copy_of_current(&child, "fork", thread, frame, fs_base)?;
+    lwp.pin.store(programs::forked_pin(), Ordering::Relaxed);
     child.add_thread(&lwp)?;
     parent.children.lock().push(child);
     sched::make_ready(lwp);
@@ -284,7 +296,7 @@ pub(crate) fn note_end() {
     END.signal();
 }
 
-/// What a process hears of its children.
+/// What a process hears of its children, and of those whom it traces.
 enum Waited {
     /// There is no such child.
     NoChild,
@@ -292,8 +304,8 @@ enum Waited {
     StillRunning,
     /// A signal came first.
     Interrupted,
-    /// The child with this pid ended so; it is forgotten now.
-    Ended(u64, WaitStatus),
+    /// The child with this pid ended so, and is forgotten now; or the traced thread with this number stands.
+    Told(u64, WaitStatus),
 }
 
 /// Waits for a child: `pid`, or any for `None`.
@@ -301,9 +313,22 @@ fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
     let process = current();
     thread::wait_for(|| {
         let is_interrupted = thread::is_interrupted();
+        let tracees = process.tracees();
+        let mut wanted_tracees = tracees.iter().filter(|lwp| {
+            let tid = lwp.thread.tid;
+            pid.is_none_or(|pid| pid == tid)
+        });
+        let traces_any = wanted_tracees.clone().next().is_some();
+        let news = wanted_tracees.find_map(|lwp| {
+            let signal = lwp.thread.stop.take_news()?;
+            Some((lwp.thread.tid, WaitStatus::stopped(signal.number())))
+        });
+        if let Some((tid, status)) = news {
+            return Some(Waited::Told(tid, status));
+        }
         let mut children = process.children.lock();
         let wanted = |child: &Arc<Process>| pid.is_none_or(|pid| pid == child.pid);
-        if !children.iter().any(wanted) {
+        if !children.iter().any(wanted) && !traces_any {
             return Some(Waited::NoChild);
         }
         let ended = children
@@ -314,7 +339,7 @@ fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
                 let child = children.swap_remove(place);
                 child.is_forgotten.store(true, Ordering::Relaxed);
                 let status = child.status.lock().unwrap_or(WaitStatus(0));
-                Some(Waited::Ended(child.pid, status))
+                Some(Waited::Told(child.pid, status))
             }
             None if may_wait && is_interrupted => Some(Waited::Interrupted),
             None if may_wait => None,

@@ -9,7 +9,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::FsBase;
 
 use super::thread::is_interrupted;
-use super::{Waited, current, exit, files, fork, futex, memory, signal, thread, wait};
+use super::{Waited, current, exit, files, fork, futex, memory, ptrace, signal, thread, wait};
 use crate::cpu::time;
 use crate::cpu::trap::Frame;
 use crate::line;
@@ -23,11 +23,13 @@ pub(super) enum Errno {
     Perm = 1,
     NoSuchProcess = 3,
     Interrupted = 4,
+    Io = 5,
     BadFd = 9,
     Child = 10,
     Again = 11,
     NoMemory = 12,
     Fault = 14,
+    NoDevice = 19,
     Invalid = 22,
     TooManyFiles = 24,
     NotATerminal = 25,
@@ -84,6 +86,7 @@ fn call(frame: &Frame) -> Answer {
         60 => thread::exit_thread(a),
         61 => wait4(a, b, c),
         62 => signal::kill(a, b),
+        101 => ptrace::ptrace(a, b, c, frame.r10),
         131 => signal::sigaltstack(frame, a, b),
         158 => arch_prctl(a, b),
         186 => Ok(with_current(|lwp| lwp.thread.tid)),
@@ -136,7 +139,7 @@ fn wait4(pid: u64, status_at: u64, options: u64) -> Answer {
         Waited::NoChild => Err(Errno::Child),
         Waited::StillRunning => Ok(0),
         Waited::Interrupted => Err(Errno::Interrupted),
-        Waited::Ended(pid, status) => {
+        Waited::Told(pid, status) => {
             if status_at != 0 {
                 write_user(status_at, &status.0.to_le_bytes())?;
             }

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::signal::LwpSignals;
 use super::space::Space;
+use super::stop::Stop;
 use super::syscall::{Answer, Errno, write_user};
 use super::{N_RUNNING, NEXT_PID, Process, WaitStatus, current, futex};
 use crate::cpu::trap::Frame;
@@ -31,6 +32,7 @@ pub(crate) struct Thread {
     /// Where user mode finds a 0 when it has ended, and is woken; 0 for nowhere.
     pub(super) clear_tid: AtomicU64,
     pub(super) signals: LwpSignals,
+    pub(super) stop: Stop,
 }
 
 impl Thread {
@@ -45,6 +47,7 @@ impl Thread {
             event: Event::new(),
             clear_tid: AtomicU64::new(0),
             signals,
+            stop: Stop::none(),
         }
     }
 }

@@ -22,8 +22,12 @@ impl Signal {
     pub(super) const WINCH: Self = Self(28);
     pub(super) const SYS: Self = Self(31);
 
-    pub(super) fn new(number: u64) -> Option<Self> {
+    pub(in crate::process) fn new(number: u64) -> Option<Self> {
         (1..=64).contains(&number).then_some(Self(number as u32))
+    }
+
+    pub(in crate::process) fn number(self) -> u32 {
+        self.0
     }
 
     pub(super) fn bit(self) -> u64 {
@@ -62,6 +66,9 @@ pub(super) struct Action {
     pub(super) restorer: u64,
     pub(super) mask: u64,
 }
+
+/// A process sent it: `include/uapi/asm-generic/siginfo.h`.
+pub(super) const SI_USER: i32 = 0;
 
 pub(super) const SIG_DFL: u64 = 0;
 pub(super) const SIG_IGN: u64 = 1;

@@ -1,6 +1,6 @@
 //! The system calls about signals.
 
-use super::{Action, AltStack, Info, SIG_DFL, Signal, force, frame, send, send_to};
+use super::{Action, AltStack, Info, SI_USER, SIG_DFL, Signal, force, frame, send, send_to};
 use crate::cpu::trap::Frame;
 use crate::glue::foreign;
 use crate::process::syscall::{Answer, Errno, write_user};
@@ -13,7 +13,6 @@ const ACTION_WORDS: usize = 4;
 const STACK_WORDS: usize = 3;
 
 /// Where a signal comes from: `include/uapi/asm-generic/siginfo.h`.
-const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
 const SI_KERNEL: i32 = 0x80;
 

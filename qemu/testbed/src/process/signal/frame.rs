@@ -51,7 +51,7 @@ const UC_FP_XSTATE: u64 = 1;
 const UC_SIGCONTEXT_SS: u64 = 2;
 const UC_STRICT_RESTORE_SS: u64 = 4;
 /// What a program may set in RFLAGS: `FIX_EFLAGS`, same source as the frame's place. AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
-const USER_FLAGS: u64 = 0x0005_0dd5;
+pub(in crate::process) const USER_FLAGS: u64 = 0x0005_0dd5;
 /// What a handler finds clear: direction, resume, trap.
 const CLEARED_FLAGS: u64 = 0x0001_0500;
 

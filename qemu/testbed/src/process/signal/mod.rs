@@ -20,15 +20,16 @@ mod state;
 use core::convert::Infallible;
 use core::fmt;
 
+pub(super) use self::action::Signal;
 pub(super) use self::calls::{
     kill, rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack, tgkill, tkill,
 };
 pub(crate) use self::exception::exception;
-pub(super) use self::action::Signal;
+pub(super) use self::frame::USER_FLAGS;
 pub(super) use self::state::{LwpSignals, Signals};
 
 use self::action::{
-    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SIG_DFL, Todo,
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo,
 };
 use self::frame::NoFrame;
 use super::thread::leave;
@@ -43,8 +44,7 @@ use crate::testing::programs;
 fn send(target: &Process, signal: Signal, info: Info) {
     let lwps = target.lwps();
     let first = lwps.first().map(|lwp| &lwp.thread.signals);
-    let is_blocked = first.is_some_and(|first| first.blocks(signal));
-    if target.signals.add(signal, info, is_blocked) {
+    if target.signals.add(signal, info, first) {
         target.notify(signal);
     }
 }
@@ -97,7 +97,12 @@ impl Process {
 /// Linux, `kernel/signal.c`, `force_sig_info_to_task`.
 fn force(signal: Signal, info: Info, why: impl fmt::Display) {
     // The caller holds nothing that would be left behind, and neither does this.
-    if with_current(|lwp| lwp.thread.signals.force(&current().signals, signal)) {
+    let ends = with_current(|lwp| {
+        let ends = lwp.thread.signals.force(&current().signals, signal);
+        // A tracer hears of it first.
+        ends && !lwp.thread.stop.is_traced()
+    });
+    if ends {
         die(signal, Cause::Wrong(why));
     }
     send_to(&current(), &sched::current(), signal, info);
@@ -182,10 +187,13 @@ enum Delivered {
 
 fn deliver_next(frame: &mut Frame, interrupted: &mut Option<u64>) -> Delivered {
     let process = current();
-    let Some((signal, info, todo)) = with_current(|lwp| lwp.thread.signals.take(&process.signals))
-    else {
+    let Some((signal, info)) = with_current(|lwp| lwp.thread.signals.take(&process.signals)) else {
         return Delivered::Last;
     };
+    let Some((signal, info)) = as_traced(&process, frame, signal, info) else {
+        return Delivered::One;
+    };
+    let todo = with_current(|lwp| lwp.thread.signals.begin(&process.signals, signal));
     let (action, mask) = match todo {
         Todo::Nothing => return Delivered::One,
         Todo::End => {
@@ -210,6 +218,35 @@ fn deliver_next(frame: &mut Frame, interrupted: &mut Option<u64>) -> Delivered {
             Delivered::NoFrame(why)
         }
     }
+}
+
+/// What is to be delivered: of a traced thread what its tracer makes of the signal, for which it stands still. Linux, `kernel/signal.c`,
+/// `ptrace_signal`.
+fn as_traced(
+    process: &Process,
+    frame: &mut Frame,
+    signal: Signal,
+    info: Info,
+) -> Option<(Signal, Info)> {
+    let own = sched::current();
+    let Some(tracer) = own.thread.stop.tracer().filter(|_| signal != Signal::KILL) else {
+        return Some((signal, info));
+    };
+    let value = tracer.pid();
+    drop(tracer); // it may end meanwhile
+    let ends = || process.is_ending() || own.thread.signals.is_killed(&process.signals);
+    let wanted = own.thread.stop.stand(frame, Some(signal), ends)?;
+    let others = Info {
+        code: SI_USER,
+        value,
+        ..Info::default()
+    };
+    Some((wanted, if wanted == signal { info } else { others }))
+}
+
+/// Stops a thread for its tracer.
+pub(super) fn stop(process: &Process, lwp: &Lwp) {
+    send_to(process, lwp, Signal::STOP, Info::default());
 }
 
 /// Lets user mode make its system call again: SYSCALL has two bytes.

@@ -37,6 +37,7 @@ struct Own {
     stack: AltStack,
     /// The number of the system call that a signal cut short.
     interrupted: Option<u64>,
+    is_traced: bool,
 }
 
 impl Shared {
@@ -54,6 +55,10 @@ impl Shared {
 }
 
 impl Own {
+    fn keeps_ignored(&self, signal: Signal) -> bool {
+        self.is_traced || self.blocks(signal)
+    }
+
     fn blocks(&self, signal: Signal) -> bool {
         self.mask & signal.bit() != 0
     }
@@ -127,10 +132,11 @@ impl Signals {
         self.0.lock().pending.retain(|(other, _)| *other != signal);
     }
 
-    /// Adds a signal to the process; whether somebody is to be told. One that is ignored is kept if it is blocked.
-    pub(super) fn add(&self, signal: Signal, info: Info, is_blocked: bool) -> bool {
+    /// Adds a signal to the process, whose first thread has `first`; whether somebody is to be told.
+    pub(super) fn add(&self, signal: Signal, info: Info, first: Option<&LwpSignals>) -> bool {
         let mut shared = self.0.lock();
-        let is_dropped = !is_blocked && shared.is_ignored(signal);
+        let keeps_ignored = first.is_some_and(|first| first.own.lock().keeps_ignored(signal));
+        let is_dropped = !keeps_ignored && shared.is_ignored(signal);
         !is_dropped && add(&mut shared.pending, signal, info)
     }
 
@@ -150,6 +156,7 @@ impl LwpSignals {
                 pending: Vec::new(),
                 stack: AltStack::default(),
                 interrupted: None,
+                is_traced: false,
             }),
             attention: AtomicBool::new(false),
         }
@@ -209,10 +216,11 @@ impl LwpSignals {
     }
 
     /// Adds a signal to the thread; whether it is to be told.
+    /// One that is ignored is kept if it is blocked, or if a tracer is to hear of it.
     pub(super) fn add(&self, process: &Signals, signal: Signal, info: Info) -> bool {
         let mut shared = process.0.lock();
         let mut own = self.own.lock();
-        let is_dropped = !own.blocks(signal) && shared.is_ignored(signal);
+        let is_dropped = !own.keeps_ignored(signal) && shared.is_ignored(signal);
         !is_dropped && add(&mut own.pending, signal, info)
     }
 
@@ -234,16 +242,32 @@ impl LwpSignals {
         shared.action(signal).handler == SIG_DFL
     }
 
-    /// Takes the next signal, and notes that it is being handled.
-    pub(super) fn take(&self, process: &Signals) -> Option<(Signal, Info, Todo)> {
+    /// Takes the next signal.
+    pub(super) fn take(&self, process: &Signals) -> Option<(Signal, Info)> {
         let mut shared = process.0.lock();
         let mut own = self.own.lock();
-        let Some((signal, info)) = own.take(&mut shared) else {
+        let taken = own.take(&mut shared);
+        if taken.is_none() {
             self.attention.store(false, Ordering::Release);
-            return None;
-        };
-        let todo = begin(&mut shared, &mut own, signal);
-        Some((signal, info, todo))
+        }
+        taken
+    }
+
+    /// Notes that a signal is being handled, and says how.
+    pub(super) fn begin(&self, process: &Signals, signal: Signal) -> Todo {
+        begin(&mut process.0.lock(), &mut self.own.lock(), signal)
+    }
+
+    /// Has somebody sent a signal that nothing stands above?
+    pub(super) fn is_killed(&self, process: &Signals) -> bool {
+        let is_kill = |(signal, _): &(Signal, Info)| *signal == Signal::KILL;
+        let shared = process.0.lock();
+        shared.pending.iter().any(is_kill) || self.own.lock().pending.iter().any(is_kill)
+    }
+
+    /// Whether a tracer is to hear of ignored signals too.
+    pub(in crate::process) fn set_traced(&self, is_traced: bool) {
+        self.own.lock().is_traced = is_traced;
     }
 }
 
