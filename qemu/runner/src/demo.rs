@@ -1,6 +1,7 @@
 //! `cargo demo`: programs that use the FPU share CPUs under pcu9, and the host says whether any of them noticed.
 
 mod compare;
+mod cores;
 mod dumping;
 mod identities;
 mod plan;

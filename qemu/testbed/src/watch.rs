@@ -109,6 +109,14 @@ pub(crate) fn sees_nothing() -> bool {
     Registers::read() == Registers::INITIAL
 }
 
+/// The current LWP, `lwp`, is about to have its registers in memory alone.
+pub(crate) fn saves(lwp: &Lwp) {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _off = InterruptsOff::new();
+        leaves(lwp);
+    }
+}
+
 /// The current LWP, `lwp`, gives its registers up: they stay behind the gate until somebody loads others.
 pub(crate) fn gives_up(lwp: &Lwp) {
     if IS_ON.load(Ordering::Relaxed) {

@@ -52,6 +52,15 @@ pub(crate) fn export(form: Form) -> Result<Vec<u8>, Unfit> {
     unsafe { export_held(&mut current(), area, form) }
 }
 
+/// The current LWP's state, for a core file: its registers are given up, since it will not use them again. Interrupts are on.
+pub(crate) fn dump(form: Form) -> Result<Vec<u8>, Unfit> {
+    without_preemption(|| {
+        with_current(watch::saves);
+        PCU.save_all(&mut current(), CoreDump::Yes)
+    })?;
+    export(form)
+}
+
 /// The state of a held LWP.
 ///
 /// # Safety

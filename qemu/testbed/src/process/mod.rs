@@ -3,6 +3,7 @@
 //! In the order of a life: [`space`] and [`elf`] (what a process begins with), [`stack`] (what it finds there), [`syscall`] (what it
 //! asks for: [`memory`], [`files`], [`futex`] ..), [`thread`] (its LWPs), [`signal`] (what befalls it), and its end, below.
 
+mod corefile;
 pub(crate) mod elf;
 mod files;
 mod futex;
@@ -37,7 +38,7 @@ use crate::testing::programs;
 use files::Files;
 use signal::{LwpSignals, Signals};
 use space::Space;
-use thread::Threads;
+use thread::{Dump, Threads};
 
 pub(crate) use thread::Thread;
 
@@ -68,8 +69,12 @@ impl WaitStatus {
         Self(((status & 0xff) as u32) << 8)
     }
 
-    fn killed(signal: u32) -> Self {
-        Self(signal)
+    fn killed(signal: u32, dump: Dump) -> Self {
+        const CORE: u32 = 0x80;
+        Self(match dump {
+            Dump::No => signal,
+            Dump::Yes => signal | CORE,
+        })
     }
 
     fn stopped(signal: u32) -> Self {
@@ -274,7 +279,7 @@ fn fork(frame: &Frame) -> Option<u64> {
 fn exit(status: u64) -> ! {
     let process = current();
     let status = WaitStatus::exited(status);
-    if process.begin_end(status) {
+    if process.begin_end(status, Dump::No) {
         process.tell_exit(status);
     }
     thread::leave(process)
@@ -283,7 +288,7 @@ fn exit(status: u64) -> ! {
 /// Ends the current process because the kernel could not serve it.
 pub(crate) fn kill(why: impl core::fmt::Display) -> ! {
     let process = current();
-    if process.begin_end(WaitStatus::killed(9)) {
+    if process.begin_end(WaitStatus::killed(9, Dump::No), Dump::No) {
         programs::note_death(&format_args!("{why}"));
         line!("@fault {} {why}", process.job);
     }

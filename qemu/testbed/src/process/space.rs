@@ -288,6 +288,21 @@ impl Space {
         self.entry(virt).map(|(_, flags)| access_of(flags))
     }
 
+    /// What is mapped, in ranges of one kind of access each, the lowest first.
+    pub(crate) fn ranges(&self) -> Vec<(Range<u64>, Access)> {
+        let mut ranges: Vec<(Range<u64>, Access)> = Vec::new();
+        for_each_page(self.top, &mut |virt, _, flags| {
+            let access = access_of(flags);
+            match ranges.last_mut() {
+                Some((range, same)) if range.end == virt && *same == access => {
+                    range.end += PAGE_BYTES;
+                }
+                _ => ranges.push((virt..virt + PAGE_BYTES, access)),
+            }
+        });
+        ranges
+    }
+
     /// Makes a copy of everything, `None` without memory.
     pub(crate) fn copy(&self) -> Option<Self> {
         let mut copy = Self::new()?;

@@ -52,6 +52,13 @@ impl Thread {
     }
 }
 
+/// Does a process leave a core file?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dump {
+    No,
+    Yes,
+}
+
 /// The threads of a process.
 #[derive(Debug)]
 pub(super) struct Threads {
@@ -59,6 +66,8 @@ pub(super) struct Threads {
     lwps: Vec<(u64, Weak<Lwp>)>,
     /// How the process ends: every thread is on its way out.
     end: Option<WaitStatus>,
+    /// Its threads stand still before they end, for a core file.
+    is_dumping: bool,
 }
 
 impl Threads {
@@ -66,6 +75,7 @@ impl Threads {
         Self {
             lwps: Vec::new(),
             end: None,
+            is_dumping: false,
         }
     }
 
@@ -103,13 +113,14 @@ impl Process {
     }
 
     /// Tells all threads to end, the process ending so; whether nobody was faster.
-    pub(super) fn begin_end(&self, status: WaitStatus) -> bool {
+    pub(super) fn begin_end(&self, status: WaitStatus, dump: Dump) -> bool {
         {
             let mut threads = self.threads.lock();
             if threads.end.is_some() {
                 return false;
             }
             threads.end = Some(status);
+            threads.is_dumping = dump == Dump::Yes;
         }
         for lwp in self.lwps() {
             lwp.thread.signals.look_again();
@@ -117,6 +128,24 @@ impl Process {
             sched::kick(&lwp);
         }
         true
+    }
+}
+
+impl Process {
+    /// The core file is written: the threads that stand may end.
+    pub(super) fn end_dump(&self) {
+        self.threads.lock().is_dumping = false;
+        self.wake_all();
+    }
+
+    /// The current thread, which would go on with `frame`, stands still while the core file is written, if one is.
+    pub(super) fn stand_for_dump(&self, frame: &Frame) {
+        let is_dumping = || self.threads.lock().is_dumping;
+        if is_dumping() {
+            let own = sched::current();
+            let stop = &own.thread.stop;
+            stop.stand(&mut frame.clone(), None, || !is_dumping());
+        }
     }
 }
 

@@ -5,8 +5,10 @@
 pub(in crate::process) struct Signal(pub(super) u32);
 
 impl Signal {
+    pub(super) const QUIT: Self = Self(3);
     pub(super) const ILL: Self = Self(4);
     pub(super) const TRAP: Self = Self(5);
+    pub(super) const ABRT: Self = Self(6);
     pub(super) const BUS: Self = Self(7);
     pub(super) const FPE: Self = Self(8);
     pub(super) const KILL: Self = Self(9);
@@ -19,6 +21,8 @@ impl Signal {
     pub(super) const TTIN: Self = Self(21);
     pub(super) const TTOU: Self = Self(22);
     pub(super) const URG: Self = Self(23);
+    pub(super) const XCPU: Self = Self(24);
+    pub(super) const XFSZ: Self = Self(25);
     pub(super) const WINCH: Self = Self(28);
     pub(super) const SYS: Self = Self(31);
 
@@ -39,6 +43,13 @@ impl Signal {
 pub(super) fn is_synchronous(signal: Signal) -> bool {
     use Signal as S;
     [S::SEGV, S::BUS, S::ILL, S::TRAP, S::FPE, S::SYS].contains(&signal)
+}
+
+/// Does the default action leave a core file? Linux, `include/linux/signal.h`, `SIG_KERNEL_COREDUMP_MASK`.
+pub(super) fn dumps_core(signal: Signal) -> bool {
+    use Signal as S;
+    let wrong = [S::SEGV, S::BUS, S::ILL, S::TRAP, S::FPE, S::SYS];
+    wrong.contains(&signal) || [S::QUIT, S::ABRT, S::XCPU, S::XFSZ].contains(&signal)
 }
 
 /// Does the default action do nothing? Linux stops the process for some of them, which does not exist here.

@@ -191,7 +191,7 @@ pub(in crate::process) fn rt_sigreturn(frame: &mut Frame) {
             code: SI_KERNEL,
             ..Info::default()
         };
-        force(Signal::SEGV, info, why);
+        force(frame, Signal::SEGV, info, why);
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Sources: Linux, `kernel/signal.c` (who is told, in what order), `arch/x86/kernel/signal.c` and `signal_64.c` (the frame),
 //! `arch/x86/kernel/fpu/signal.c` (the FPU in it), `include/uapi/asm-generic/signal.h` (numbers).
-//! Not here: stopping and continuing, queues of real-time signals, `SIGCHLD` at a child's end, process groups, core dumps; there is no
+//! Not here: stopping and continuing but for a tracer, queues of real-time signals, `SIGCHLD` at a child's end, process groups; there is no
 //! call that starts another program, which would forget the handlers.
 //! Architecture invariant: who sends touches the other process's [`Signals`] and its threads' [`LwpSignals`] alone; everything else is
 //! the thread's own work.
@@ -29,11 +29,11 @@ pub(super) use self::frame::USER_FLAGS;
 pub(super) use self::state::{LwpSignals, Signals};
 
 use self::action::{
-    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo,
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo, dumps_core,
 };
 use self::frame::NoFrame;
-use super::thread::leave;
-use super::{Process, WaitStatus, current};
+use super::thread::{Dump, leave};
+use super::{Process, WaitStatus, corefile, current};
 use crate::cpu::trap::Frame;
 use crate::line;
 use crate::lwp::Lwp;
@@ -95,7 +95,7 @@ impl Process {
 
 /// Gives the current thread a signal that cannot wait: one that is blocked or ignored ends the process. `why` is told if it ends.
 /// Linux, `kernel/signal.c`, `force_sig_info_to_task`.
-fn force(signal: Signal, info: Info, why: impl fmt::Display) {
+fn force(frame: &Frame, signal: Signal, info: Info, why: impl fmt::Display) {
     // The caller holds nothing that would be left behind, and neither does this.
     let ends = with_current(|lwp| {
         let ends = lwp.thread.signals.force(&current().signals, signal);
@@ -103,7 +103,7 @@ fn force(signal: Signal, info: Info, why: impl fmt::Display) {
         ends && !lwp.thread.stop.is_traced()
     });
     if ends {
-        die(signal, Cause::Wrong(why));
+        die(frame, signal, Cause::Wrong(why));
     }
     send_to(&current(), &sched::current(), signal, info);
 }
@@ -125,11 +125,22 @@ impl<D: fmt::Display> fmt::Display for Cause<D> {
     }
 }
 
-/// Ends the current process by a signal.
-fn die(signal: Signal, cause: Cause<impl fmt::Display>) -> ! {
+/// Ends the current process by a signal; with a core file where Linux writes one, if one is wanted.
+fn die(frame: &Frame, signal: Signal, cause: Cause<impl fmt::Display>) -> ! {
     let process = current();
-    if process.begin_end(WaitStatus::killed(signal.0)) {
+    let dump = if dumps_core(signal) && !process.is_ending() && corefile::is_wanted() {
+        Dump::Yes
+    } else {
+        Dump::No
+    };
+    if process.begin_end(WaitStatus::killed(signal.0, dump), dump) {
         note_death(&process, signal, &cause);
+        if dump == Dump::Yes {
+            corefile::write(&process, signal, frame);
+            process.end_dump();
+        }
+    } else {
+        process.stand_for_dump(frame);
     }
     drop(cause);
     leave(process)
@@ -157,14 +168,15 @@ pub(crate) fn deliver(frame: &mut Frame) {
     loop {
         let process = current();
         if process.is_ending() {
+            process.stand_for_dump(frame);
             leave(process);
         }
         drop(process);
         match deliver_next(frame, &mut interrupted) {
             Delivered::Last => break,
             Delivered::One => {}
-            Delivered::Fatal { signal, by } => die(signal, Cause::<Infallible>::Sent(by)),
-            Delivered::NoFrame(why) => force(Signal::SEGV, Info::default(), why),
+            Delivered::Fatal { signal, by } => die(frame, signal, Cause::<Infallible>::Sent(by)),
+            Delivered::NoFrame(why) => force(frame, Signal::SEGV, Info::default(), why),
         }
     }
     // What interrupted it was not for a handler.
