@@ -28,11 +28,16 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
         .map(|source| {
             let name = source.file_stem().unwrap_or_default();
             step.note(name.to_string_lossy());
-            compile(&compiler, source, &dir.join(name))
+            compile(&compiler, source, &[], &dir.join(name))
         })
         .collect();
     step.done();
     built
+}
+
+/// Builds `source` with `flags` to `program`, which it returns.
+pub(crate) fn build_one(source: &Path, flags: &[&str], program: &Path) -> Result<PathBuf> {
+    compile(&provide()?, source, flags, program)
 }
 
 /// Finds the compiler, or installs it.
@@ -69,11 +74,12 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-fn compile(compiler: &Path, source: &Path, program: &Path) -> Result<PathBuf> {
+fn compile(compiler: &Path, source: &Path, flags: &[&str], program: &Path) -> Result<PathBuf> {
     // Two runs of this program may build at once, so each puts a whole file in the place.
     let own = program.with_extension(std::process::id().to_string());
     let mut command = Command::new(compiler);
-    command.args(["-static", "-O2", "-o"]).arg(&own).arg(source);
+    command.args(["-static", "-O2"]).args(flags);
+    command.arg("-o").arg(&own).arg(source);
     let said = capture(&mut command, Duration::from_mins(2), 1 << 20).during(COMPILER)?;
     if !said.ended.is_success() {
         let text = String::from_utf8_lossy(&said.output);
