@@ -88,15 +88,19 @@ fn check(core: &Path, program: &Path, avx: bool, xsave: bool) {
         "{notes}"
     );
 
-    let mut format = String::from(r#"printf "r12 %lu st0 %g xmm3 %lx %lx"#);
-    let mut values = String::from(r#", $r12, (double)$st0, $xmm3.v2_int64[0], $xmm3.v2_int64[1]"#);
-    if avx {
-        format += " ymm9 %lx %lx %lx %lx";
-        for place in 0..4 {
-            values += &format!(", $ymm9.v4_int64[{place}]");
-        }
-    }
-    let print = format!("{format}\\n\"{values}");
+    let ymm = [
+        (
+            " ymm9 %lx %lx %lx %lx",
+            ", $ymm9.v4_int64[0], $ymm9.v4_int64[1]",
+        ),
+        ("", ", $ymm9.v4_int64[2], $ymm9.v4_int64[3]"),
+    ];
+    let (more, values): (Vec<_>, Vec<_>) = ymm.into_iter().filter(|_| avx).unzip();
+    let print = format!(
+        "printf \"r12 %lu st0 %g xmm3 %lx %lx{}\\n\", $r12, (double)$st0, $xmm3.v2_int64[0], $xmm3.v2_int64[1]{}",
+        more.concat(),
+        values.concat()
+    );
     let script = core.with_extension("gdb");
     fs::write(&script, format!("thread apply all -ascending -q {print}\n")).expect("a file");
     let said = say(Command::new(tool("gdb", "gdb"))
