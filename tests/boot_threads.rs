@@ -1,6 +1,7 @@
 //! Threads in ring 3: LWPs of one process, which share its address space and its domain, each with its own FPU state.
 //!
-//! The program `threads` and the C programs of `qemu/programs/c`, static musl binaries, run under every policy, watched.
+//! The program `threads` and a C program with threads run under every policy, watched; the C programs of `qemu/programs/c`, static musl
+//! binaries, under one.
 //! Leak rule: `DomainAware`. The timer is on.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -42,7 +43,8 @@ mod kernel {
     pcu9_testbed::boot_tests! {
         every_policy:
             threads_hold_their_own,
-            threads_of_one_process_need_no_wipe,
+            threads_of_one_process_need_no_wipe;
+        own_policies:
             c_programs_compute,
     }
 
