@@ -137,7 +137,8 @@ pub(crate) fn call<Raised>(
     result
 }
 
-/// Lets every other CPU forget what it remembers of the lower half of its page tables. Interrupts are on.
+/// Lets every other CPU forget what it remembers of the lower half of its page tables; one that is offline comes back without it.
+/// Interrupts are on.
 ///
 /// # Panics
 ///
@@ -145,12 +146,15 @@ pub(crate) fn call<Raised>(
 pub(crate) fn flush_others() {
     debug_assert!(interrupts::are_enabled(), "a flush with interrupts off");
     for cpu in 0..n_cpus() {
-        // Where the caller may be meanwhile: not moved, since whoever holds a space's lock is not preempted.
-        if cpu == super::index() {
-            continue;
+        // The caller is not moved: whoever holds a space's lock is not preempted.
+        if cpu != super::index() {
+            let flushed = call(InterruptsOff::new(), cpu, &tlb::flush_all);
+            let is_gone = || !block(cpu).started.load(Ordering::SeqCst);
+            assert!(
+                flushed.is_ok() || is_gone(),
+                "CPU {cpu} does not flush its TLB"
+            );
         }
-        let flushed = call(InterruptsOff::new(), cpu, &tlb::flush_all);
-        assert!(flushed.is_ok(), "CPU {cpu} does not flush its TLB");
     }
 }
 
