@@ -24,6 +24,7 @@
 extern crate std;
 
 pub mod held;
+pub mod image;
 pub mod initial;
 #[cfg(panic = "abort")]
 mod memory;
@@ -32,4 +33,5 @@ pub mod print;
 pub mod signals;
 pub mod start;
 pub mod syscalls;
+pub mod threads;
 pub mod wide;

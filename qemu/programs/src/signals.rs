@@ -21,6 +21,8 @@ pub const SIGSEGV: usize = 11;
 pub const SIGUSR2: usize = 12;
 /// End.
 pub const SIGTERM: usize = 15;
+/// Stops a process.
+pub const SIGSTOP: usize = 19;
 
 /// The handler is called on the alternate stack.
 pub const SA_ONSTACK: usize = 0x0800_0000;

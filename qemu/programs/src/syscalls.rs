@@ -10,26 +10,40 @@ use crate::start::fail;
 
 /// Writes bytes to a file descriptor.
 pub const WRITE: usize = 1;
+/// Reads bytes from a file descriptor.
+pub const READ: usize = 0;
 /// Maps memory.
 pub const MMAP: usize = 9;
+/// Changes what may be done with memory.
+pub const MPROTECT: usize = 10;
 /// Takes mapped memory away.
 pub const MUNMAP: usize = 11;
 /// Says what is to be done about a signal.
 pub const RT_SIGACTION: usize = 13;
 /// Ends a signal's handler.
 pub const RT_SIGRETURN: usize = 15;
+/// Makes a pipe.
+pub const PIPE: usize = 22;
 /// Lets others run.
 pub const SCHED_YIELD: usize = 24;
 /// Gives the process's number.
 pub const GETPID: usize = 39;
 /// Makes a child that is a copy of the caller.
 pub const FORK: usize = 57;
+/// Ends the thread.
+pub const EXIT: usize = 60;
 /// Waits for a child to end.
 pub const WAIT4: usize = 61;
 /// Sends a signal to a process.
 pub const KILL: usize = 62;
+/// Watches another process.
+pub const PTRACE: usize = 101;
 /// Names the stack for the handlers that want another one.
 pub const SIGALTSTACK: usize = 131;
+/// Gives the thread's number.
+pub const GETTID: usize = 186;
+/// Sleeps for a word of memory, or wakes who does.
+pub const FUTEX: usize = 202;
 /// Ends the whole process.
 pub const EXIT_GROUP: usize = 231;
 /// Sends a signal to a thread.

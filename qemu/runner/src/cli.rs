@@ -91,9 +91,13 @@ pub(crate) struct DemoArgs {
     /// How many copies of every program run at once [default: at least 2, and two LWPs for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) copies: Option<u32>,
-    /// Run this ELF file in place of the built-in programs; may be given several times
+    /// Run this ELF file in place of the built-in programs; may be given several times. A process of it that a signal ends leaves a
+    /// core file, for `gdb FILE CORE`: the first four do, and the demo says where
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Vec<PathBuf>,
+    /// Run the C programs of qemu/programs/c too, which musl-gcc builds: Debian's package musl-tools
+    #[arg(long)]
+    pub(crate) musl: bool,
     /// What the machine is emulated by
     #[arg(long, value_enum, value_name = "EMULATOR", default_value_t = Kind::Qemu)]
     pub(crate) emulator: Kind,

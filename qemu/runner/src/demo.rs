@@ -1,6 +1,7 @@
 //! `cargo demo`: programs that use the FPU share CPUs under pcu9, and the host says whether any of them noticed.
 
 mod compare;
+mod cores;
 mod dumping;
 mod identities;
 mod plan;
@@ -75,11 +76,14 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
         Some(kernel) => kernel,
         None => guest::build(&toolchain::provide()?, &Kernel::Demo)?,
     };
-    let files = if args.program.is_empty() {
+    let mut files = if args.program.is_empty() {
         programs::build()?
     } else {
         args.program.clone()
     };
+    if args.musl {
+        files.extend(programs::musl::build()?);
+    }
     let plan = Plan::new(args, &files, problems);
     for run in &mut *runs {
         run.rows.clone_from(&plan.rows);

@@ -109,7 +109,13 @@ pub(crate) fn counts_instructions(name: &str) -> bool {
 /// Does a kernel of this name run programs in user mode? Its machine gets an archive of the project's own.
 pub(crate) fn runs_programs(name: &str) -> bool {
     // What cargo runs has a hash behind it.
-    name.starts_with("boot_signals")
+    let others = ["boot_signals", "boot_ptrace"];
+    others.iter().any(|other| name.starts_with(other)) || runs_c_programs(name)
+}
+
+/// Are those in C among them?
+pub(crate) fn runs_c_programs(name: &str) -> bool {
+    name.starts_with("boot_threads")
 }
 
 /// Returns the image that `PCU9_KERNEL` names, if it does.

@@ -76,3 +76,34 @@ pub fn main() -> ExitCode {
 pub fn kernel_images() -> Result<Vec<std::path::PathBuf>> {
     guest::build_all(&toolchain::provide()?)
 }
+
+/// Builds the C program `source` as a static musl binary, with these flags more, as those of `qemu/programs/c` are built; returns
+/// `program`.
+///
+/// # Errors
+///
+/// When the compiler cannot be had, or does not like the source.
+pub fn compile_c(
+    source: &std::path::Path,
+    flags: &[&str],
+    program: &std::path::Path,
+) -> Result<std::path::PathBuf> {
+    programs::musl::build_one(source, flags, program)
+}
+
+/// Finds `program` on PATH, or installs it from the system's `package`.
+///
+/// # Errors
+///
+/// When it may not, or cannot.
+pub fn provide_tool(program: &str, package: &str) -> Result<std::path::PathBuf> {
+    if let Some(found) = place::on_path(program) {
+        return Ok(found);
+    }
+    install::packages(program, &[package])?;
+    place::on_path(program).ok_or_else(|| {
+        Error::unusable(format!(
+            "the package {package} is installed and there is no {program} on PATH"
+        ))
+    })
+}

@@ -1,7 +1,10 @@
-//! The ring-3 programs: built for the host, checked, run once on the host, packed for the guest.
+//! The ring-3 programs: built for the host, checked, run once on the host, packed for the guest. Those in Rust are built by cargo, those
+//! in C by musl-gcc ([`musl`]).
 
 mod archive;
 mod elf;
+mod exact;
+pub(crate) mod musl;
 mod oracle;
 
 use std::collections::BTreeSet;

@@ -67,10 +67,27 @@ pub(crate) enum Event {
         lost: u64,
         tsc_khz: u64,
     },
+    /// Of the core file of a process of job `job`.
+    Core {
+        job: usize,
+        pid: u64,
+        part: CorePart,
+    },
     /// The last line: did the kernel find everything in order?
     End { ok: bool },
     /// The kernel panicked.
     Panic(String),
+}
+
+/// A part of a core file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CorePart {
+    /// It begins, and will have this many bytes; those that do not come are zero.
+    Begin(u64),
+    /// Bytes, and where they belong.
+    Piece(u64, Vec<u8>),
+    /// It is complete.
+    End,
 }
 
 /// Decodes a line. `None`: it is the kernel's log. An error: it looks like the protocol's and is not.
@@ -122,6 +139,11 @@ fn event(word: &str, rest: &str) -> Option<Event> {
             job: first.parse().ok()?,
             text: others.to_owned(),
         },
+        "core" => Event::Core {
+            job: first.parse().ok()?,
+            pid: words.next()?.parse().ok()?,
+            part: core_part(words)?,
+        },
         "cpu" => Event::Cpu {
             cpu: first.parse().ok()?,
             counters: pairs(words)?,
@@ -156,6 +178,16 @@ fn event(word: &str, rest: &str) -> Option<Event> {
     })
 }
 
+fn core_part<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<CorePart> {
+    let part = match words.next()? {
+        "begin" => CorePart::Begin(words.next()?.parse().ok()?),
+        "at" => CorePart::Piece(words.next()?.parse().ok()?, hex(words.next()?)?),
+        "end" => CorePart::End,
+        _ => return None,
+    };
+    words.next().is_none().then_some(part)
+}
+
 /// Reads `key=number` pairs.
 fn pairs<'a>(words: impl Iterator<Item = &'a str>) -> Option<Vec<(String, u64)>> {
     words
@@ -183,7 +215,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, decode};
+    use super::{CorePart, Event, decode};
 
     fn event(line: &str) -> Event {
         decode(line)
@@ -253,6 +285,15 @@ mod tests {
             tsc_khz: 1000,
         };
         assert_eq!(event("@trace 1 slices=5 lost=0 tsc_khz=1000"), trace);
+        let core = |part| Event::Core {
+            job: 2,
+            pid: 7,
+            part,
+        };
+        assert_eq!(event("@core 2 7 begin 8192"), core(CorePart::Begin(8192)));
+        let piece = CorePart::Piece(4096, vec![0x7f, 0]);
+        assert_eq!(event("@core 2 7 at 4096 7f00"), core(piece));
+        assert_eq!(event("@core 2 7 end"), core(CorePart::End));
         assert_eq!(event("@end ok"), Event::End { ok: true });
         assert_eq!(
             event("@panic at the disco"),
@@ -277,6 +318,12 @@ mod tests {
             "@end maybe",
             "@trace 0 slices=1",
             "@slice 0",
+            "@core 2 7",
+            "@core 2 7 begin",
+            "@core 2 7 at 5 7",
+            "@core 2 7 at x 77",
+            "@core 2 7 end 1",
+            "@core 2 7 middle",
             "@slice 0 10 5,1,w",
         ] {
             let error = decode(damaged).expect("protocol").expect_err("damaged");

@@ -86,6 +86,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
         cpus,
         copies: None,
         program: Vec::new(),
+        musl: true,
         emulator: Kind::Qemu,
         cpu: model.to_owned(),
         leak: Leak::Domain,

@@ -45,7 +45,7 @@ impl Drop for InterruptsOff {
 }
 
 /// A value that is used with interrupts off and by one CPU at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct IrqLock<T> {
     inner: SpinMutex<T, Loop>,
 }

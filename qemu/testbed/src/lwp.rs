@@ -1,4 +1,4 @@
-//! LWPs: what the scheduler runs. Kernel threads, the user LWP of each process, and one idle LWP a CPU.
+//! LWPs: what the scheduler runs. Kernel threads, the threads of each process, and one idle LWP a CPU.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use crate::glue::LwpFpu;
 use crate::lock::IrqLock;
 use crate::memory::paging;
 use crate::memory::stacks::Stack;
-use crate::process::Process;
+use crate::process::{Process, Thread};
 
 /// What an LWP may do; changed under the scheduler's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,14 @@ pub struct Lwp {
     pub(crate) state: AtomicU8,
     /// It is on some CPU, or its registers are still being put away there; changed under the scheduler's lock.
     pub(crate) on_cpu: AtomicBool,
+    /// Somebody keeps it off every CPU; changed under the scheduler's lock.
+    pub(crate) is_held: AtomicBool,
     /// Above 0 it is not preempted.
     pub(crate) preempt_off: AtomicU32,
     pub(crate) is_idle: bool,
     pub(crate) process: Option<Arc<Process>>,
+    /// What it has of its own in user mode.
+    pub(crate) thread: Thread,
     pub(crate) start: IrqLock<Option<Start>>,
     pub(crate) ended: AtomicBool,
     pub(crate) end_event: Event,
@@ -98,10 +102,14 @@ impl Lwp {
     fn new(
         name: &str,
         stack: Option<Stack>,
-        process: Option<Arc<Process>>,
+        user: Option<(Arc<Process>, Thread)>,
         start: Option<Start>,
         fpu: LwpFpu,
     ) -> Self {
+        let (process, thread) = match user {
+            Some((process, thread)) => (Some(process), thread),
+            None => (None, Thread::none()),
+        };
         Self {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
@@ -119,9 +127,11 @@ impl Lwp {
             last_cpu: AtomicU32::new(NO_CPU),
             state: AtomicU8::new(State::Runnable as u8),
             on_cpu: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
             preempt_off: AtomicU32::new(0),
             is_idle: false,
             process,
+            thread,
             start: IrqLock::new(start),
             ended: AtomicBool::new(false),
             end_event: Event::new(),
@@ -149,12 +159,12 @@ impl Lwp {
     /// Makes an LWP that has not run yet; `None` without memory for its stack.
     pub(crate) fn with_start(
         name: &str,
-        process: Option<Arc<Process>>,
+        user: Option<(Arc<Process>, Thread)>,
         start: Start,
         fpu: LwpFpu,
     ) -> Option<Arc<Self>> {
         let stack = Stack::new()?;
-        let lwp = Self::new(name, Some(stack), process, Some(start), fpu);
+        let lwp = Self::new(name, Some(stack), user, Some(start), fpu);
         lwp.saved_rsp.store(
             crate::sched::prepare_stack(lwp.stack_top()),
             Ordering::Relaxed,

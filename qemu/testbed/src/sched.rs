@@ -6,6 +6,7 @@
 //! Architecture invariants: the lock is never taken by the #NM path; nothing but the switch changes `current`.
 
 mod counters;
+mod places;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -28,6 +29,8 @@ use crate::testing::holds;
 use crate::trace;
 
 pub use self::counters::{Counters, counters};
+pub use self::places::set_pin;
+pub(crate) use self::places::{hold, kick};
 
 #[derive(Debug)]
 struct Queue {
@@ -49,7 +52,8 @@ static TIMER: AtomicBool = AtomicBool::new(true);
 impl Queue {
     /// Takes the first LWP that may run on `cpu`.
     fn pick(&mut self, cpu: usize) -> Option<Arc<Lwp>> {
-        let place = self.ready.iter().position(|lwp| lwp.may_run_on(cpu))?;
+        let may_run = |lwp: &Arc<Lwp>| lwp.may_run_on(cpu) && !lwp.is_held.load(Ordering::Relaxed);
+        let place = self.ready.iter().position(may_run)?;
         self.ready.remove(place)
     }
 }
@@ -160,6 +164,16 @@ pub fn sleep_a_tick() {
     N_TICK_SLEEPERS.fetch_sub(1, Ordering::AcqRel);
 }
 
+/// Looks once a tick until `condition` gives a value.
+pub(crate) fn poll_each_tick<R>(mut condition: impl FnMut() -> Option<R>) -> R {
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        sleep_a_tick();
+    }
+}
+
 /// The timer's interrupt.
 pub(crate) fn tick() {
     if cpu::index() == 0 && N_TICK_SLEEPERS.load(Ordering::Relaxed) > 0 {
@@ -216,45 +230,6 @@ pub(crate) fn wake(event: &Event) {
         }
     }
     woken.into_iter().for_each(wake_a_cpu);
-}
-
-/// Allows `lwp` to run on the CPUs of `pin` only; it moves at its next switch, which is asked for at once.
-///
-/// # Panics
-///
-/// When the mask names no CPU that runs.
-pub fn set_pin(lwp: &Lwp, pin: u64) {
-    assert!(pin & hotplug::online() != 0, "pinned to no CPU that runs");
-    let cpu = {
-        let _queue = QUEUE.lock();
-        lwp.pin.store(pin, Ordering::Relaxed);
-        lwp.on_cpu
-            .load(Ordering::Relaxed)
-            .then(|| lwp.last_cpu.load(Ordering::Relaxed))
-    };
-    match cpu {
-        Some(cpu) if cpu != NO_CPU && !lwp.may_run_on(cpu as usize) => {
-            request_reschedule(cpu as usize);
-        }
-        Some(_) => {}
-        None => wake_a_cpu(lwp.allowed()),
-    }
-}
-
-/// Asks the CPU on which another LWP runs, if it does, to come into the kernel, whose way out looks for signals.
-pub(crate) fn kick(lwp: &Lwp) {
-    let cpu = {
-        let _queue = QUEUE.lock();
-        lwp.on_cpu
-            .load(Ordering::Relaxed)
-            .then(|| lwp.last_cpu.load(Ordering::Relaxed))
-    };
-    match cpu {
-        Some(cpu) if cpu != NO_CPU && !with_current(|own| core::ptr::eq(own, lwp)) => {
-            request_reschedule(cpu as usize);
-        }
-        _ => {}
-    }
 }
 
 /// Ends the LWP that executes this.

@@ -109,6 +109,14 @@ pub(crate) fn sees_nothing() -> bool {
     Registers::read() == Registers::INITIAL
 }
 
+/// The current LWP, `lwp`, is about to have its registers in memory alone.
+pub(crate) fn saves(lwp: &Lwp) {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _off = InterruptsOff::new();
+        leaves(lwp);
+    }
+}
+
 /// The current LWP, `lwp`, gives its registers up: they stay behind the gate until somebody loads others.
 pub(crate) fn gives_up(lwp: &Lwp) {
     if IS_ON.load(Ordering::Relaxed) {
@@ -124,6 +132,13 @@ pub(crate) fn takes(lwp: &Lwp, frame: &[u8]) {
     if IS_ON.load(Ordering::Relaxed) {
         gives_up(lwp);
         *lwp.fpu.seen.lock() = Registers::of_frame(frame);
+    }
+}
+
+/// The registers of `lwp`, which stands still, are those of a register set now.
+pub(crate) fn replaced(lwp: &Lwp, regset: &[u8]) {
+    if IS_ON.load(Ordering::Relaxed) {
+        *lwp.fpu.seen.lock() = Registers::of_regset(regset);
     }
 }
 
@@ -195,19 +210,30 @@ impl Registers {
 
     /// Those in a signal's frame, of which `frame` may be the beginning. A legacy frame has no header: x87 and SSE count.
     fn of_frame(frame: &[u8]) -> Self {
-        let mut image = Self([0; BYTES]);
-        let low = (0, 0..576);
-        for (_, place) in extended().chain([low]) {
-            let end = place.end.min(frame.len());
-            if place.start < end {
-                image.0[place.start..end].copy_from_slice(&frame[place.start..end]);
-            }
-        }
+        let mut image = Self::places_of(frame);
         if image.0[464..468] == [0; 4] {
             image.0[512..].fill(0);
             image.0[512] = 3;
         }
         image.normal()
+    }
+
+    /// Those in a debugger's register set, which has a header wherever the processor has XSAVE.
+    fn of_regset(regset: &[u8]) -> Self {
+        Self::places_of(regset).normal()
+    }
+
+    /// What this machine has of an image, which may be short.
+    fn places_of(bytes: &[u8]) -> Self {
+        let mut image = Self([0; BYTES]);
+        let low = (0, 0..576);
+        for (_, place) in extended().chain([low]) {
+            let end = place.end.min(bytes.len());
+            if place.start < end {
+                image.0[place.start..end].copy_from_slice(&bytes[place.start..end]);
+            }
+        }
+        image
     }
 
     /// The contents alone: components that the processor calls initial are made so, what is not state is cleared.

@@ -71,6 +71,9 @@ impl Run {
             self.seconds
         );
         println!("{}", self.compared());
+        for core in &self.cores {
+            println!("  core file of {}: {}", core.whose, core.path.display());
+        }
         if self.session.cpus.is_empty() {
             return;
         }

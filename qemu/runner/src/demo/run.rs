@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::compare::{self, Verdict};
+use super::cores::{self, Written};
 use super::dumping::Dumping;
 use super::identities::{Identity, identities};
 use super::plan::{Plan, Planned};
@@ -21,6 +22,9 @@ use crate::progress::Step;
 use crate::trace;
 use crate::watch::watch;
 
+/// How many processes leave a core file in a run.
+const MOST_CORES: u32 = 4;
+
 /// Everything that a run found out, as far as it came.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -34,6 +38,8 @@ pub(super) struct Run {
     pub(super) session: Session,
     /// The equations that were checked.
     pub(super) identities: Vec<Identity>,
+    /// The core files of processes that a signal ended.
+    pub(super) cores: Vec<Written>,
     /// The word with which the guest stood still to be dumped.
     held: Option<String>,
     /// How long the guest ran.
@@ -89,6 +95,7 @@ impl Run {
             lwps: 0,
             session: Session::default(),
             identities: Vec::new(),
+            cores: Vec::new(),
             held: None,
             seconds: 0.0,
             problems: Vec::new(),
@@ -108,6 +115,9 @@ impl Run {
         self.seconds = outcome.seconds;
         self.judge(args, plan);
         self.check(args, &outcome);
+        let (written, cut) = cores::write(&self.session)?;
+        self.cores = written;
+        self.problems.extend(cut);
         self.write_trace(args)
     }
 
@@ -122,6 +132,12 @@ impl Run {
         let control = control(args, kernel)?;
         let holds = args.dump.is_some() && args.dump_after.is_none();
         let option = if holds { " hold=1" } else { "" };
+        // The project's own programs end by signals as it should be.
+        let cores = if args.program.is_empty() {
+            String::new()
+        } else {
+            format!(" cores={MOST_CORES}")
+        };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
         let sections = if args.sections { " sections=1" } else { "" };
         let machine = Machine {
@@ -129,7 +145,7 @@ impl Run {
             initrd: Some(archive.path()),
             control: control.as_ref(),
             append: format!(
-                "copies={copies} leak={} policy={}{sections}{trace}{option}",
+                "copies={copies}{cores} leak={} policy={}{sections}{trace}{option}",
                 args.leak.word(),
                 self.policy.word()
             ),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cores::Cores;
 use crate::protocol::{COUNTERS, Event, decode};
 use crate::trace::CpuTrace;
 
@@ -14,6 +15,8 @@ pub(crate) struct Session {
     pub(crate) jobs: BTreeMap<usize, Job>,
     /// The counters by CPU.
     pub(crate) cpus: BTreeMap<usize, Counters>,
+    /// The core files of processes that a signal ended.
+    pub(crate) cores: Cores,
     /// The traces by CPU.
     pub(crate) traces: BTreeMap<usize, CpuTrace>,
     /// The last line, if it came.
@@ -100,6 +103,10 @@ impl Session {
             Event::Exit { job, status } => self.jobs.get_mut(&job)?.exit = Some(status),
             Event::Fault { job, text } => self.jobs.get_mut(&job)?.faults.push(text),
             Event::Error { job, text } => self.jobs.get_mut(&job)?.error = Some(text),
+            Event::Core { job, pid, part } => {
+                self.jobs.get(&job)?;
+                self.cores.take(job, pid, part)?;
+            }
             Event::Cpu { cpu, counters } => {
                 let is_lacking = |name: &&str| !counters.iter().any(|(key, _)| key == name);
                 let lacking: Vec<&str> = COUNTERS.into_iter().filter(is_lacking).collect();

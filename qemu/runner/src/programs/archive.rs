@@ -34,7 +34,11 @@ impl Archive {
         if !guest::runs_programs(name) {
             return Ok(None);
         }
-        let (programs, rejected) = super::read(&super::build()?);
+        let mut files = super::build()?;
+        if guest::runs_c_programs(name) {
+            files.extend(super::musl::build()?);
+        }
+        let (programs, rejected) = super::read(&files);
         if let Some(rejected) = rejected.into_iter().next() {
             return Err(Error::failed(rejected.reason));
         }

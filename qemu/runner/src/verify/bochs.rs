@@ -58,6 +58,7 @@ fn demo_on(model: &str) -> DemoArgs {
         cpus: 2,
         copies: Some(1),
         program: Vec::new(),
+        musl: true,
         emulator: Kind::Bochs,
         cpu: model.to_owned(),
         leak: Leak::Domain,

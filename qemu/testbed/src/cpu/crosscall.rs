@@ -16,7 +16,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use x86_64::instructions::interrupts;
+use x86_64::instructions::{interrupts, tlb};
 
 use super::{MAX_CPUS, apic, block, n_cpus, this, time};
 use crate::lock::InterruptsOff;
@@ -135,6 +135,27 @@ pub(crate) fn call<Raised>(
         interrupts::disable();
     }
     result
+}
+
+/// Lets every other CPU forget what it remembers of the lower half of its page tables; one that is offline comes back without it.
+/// Interrupts are on.
+///
+/// # Panics
+///
+/// When a CPU does not answer.
+pub(crate) fn flush_others() {
+    debug_assert!(interrupts::are_enabled(), "a flush with interrupts off");
+    for cpu in 0..n_cpus() {
+        // The caller is not moved: whoever holds a space's lock is not preempted.
+        if cpu != super::index() {
+            let flushed = call(InterruptsOff::new(), cpu, &tlb::flush_all);
+            let is_gone = || !block(cpu).started.load(Ordering::SeqCst);
+            assert!(
+                flushed.is_ok() || is_gone(),
+                "CPU {cpu} does not flush its TLB"
+            );
+        }
+    }
 }
 
 /// Puts the request in a free slot and sends the interrupt; with interrupts off in between.

@@ -1,22 +1,30 @@
-//! Processes: one address space, one LWP, a parent, and a number that is never used again as its protection domain.
+//! Processes: one address space, its threads, a parent, and a number that is never used again as its protection domain.
 //!
 //! In the order of a life: [`space`] and [`elf`] (what a process begins with), [`stack`] (what it finds there), [`syscall`] (what it
-//! asks for), [`signal`] (what befalls it), and its end, below.
+//! asks for: [`memory`], [`files`], [`futex`] ..), [`thread`] (its LWPs), [`signal`] (what befalls it), and its end, below.
 
+mod corefile;
 pub(crate) mod elf;
+mod files;
+mod futex;
+mod memory;
+mod ptrace;
+mod registers;
 pub(crate) mod signal;
 pub(crate) mod space;
 mod stack;
+mod stop;
 pub(crate) mod syscall;
+mod thread;
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use spin::Once;
 use spin::mutex::SpinMutex;
 use spin::relax::Loop;
+use x86_64::instructions::interrupts;
 
 use crate::cpu::gdt::{USER_CODE, USER_DATA};
 use crate::cpu::trap::Frame;
@@ -25,11 +33,14 @@ use crate::glue::LwpFpu;
 use crate::line;
 use crate::lock::IrqLock;
 use crate::lwp::{Lwp, Start};
-use crate::memory::paging;
 use crate::sched::{self, with_current};
 use crate::testing::programs;
-use signal::Signals;
+use files::Files;
+use signal::{LwpSignals, Signals};
 use space::Space;
+use thread::{Dump, Threads};
+
+pub(crate) use thread::Thread;
 
 /// Why a program could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +69,16 @@ impl WaitStatus {
         Self(((status & 0xff) as u32) << 8)
     }
 
-    fn killed(signal: u32) -> Self {
-        Self(signal)
+    fn killed(signal: u32, dump: Dump) -> Self {
+        const CORE: u32 = 0x80;
+        Self(match dump {
+            Dump::No => signal,
+            Dump::Yes => signal | CORE,
+        })
+    }
+
+    fn stopped(signal: u32) -> Self {
+        Self(signal << 8 | 0x7f)
     }
 }
 
@@ -74,23 +93,26 @@ pub(crate) struct Process {
     /// Its protection domain.
     domain: u64,
     table: u64,
-    /// `None` once it has ended. Used by its own LWP alone, so nobody waits for the lock.
+    /// `None` once it has ended. Held without preemption, so that a CPU waits for another one alone, with interrupts on: see
+    /// [`Space`].
     space: SpinMutex<Option<Space>, Loop>,
     parent: Weak<Process>,
     children: IrqLock<Vec<Arc<Process>>>,
-    /// A child has ended, or a signal has come.
-    child_event: Event,
+    files: Files,
+    threads: IrqLock<Threads>,
+    /// Threads of others whose signals it hears of: see [`ptrace`].
+    tracees: IrqLock<Vec<Weak<Lwp>>>,
     status: IrqLock<Option<WaitStatus>>,
     /// Its parent has heard of its end.
     is_forgotten: AtomicBool,
     signals: Signals,
-    lwp: Once<Weak<Lwp>>,
 }
 
+/// Of processes and of their threads.
 static NEXT_PID: AtomicU64 = AtomicU64::new(1);
 /// Domains are never used again; the boot tests' own begin far above.
 static NEXT_DOMAIN: AtomicU64 = AtomicU64::new(1);
-/// Processes that have not ended.
+/// Threads of processes that have not ended.
 static N_RUNNING: AtomicU64 = AtomicU64::new(0);
 static END: Event = Event::new();
 /// All that may be sent a signal.
@@ -107,11 +129,12 @@ impl Process {
             space: SpinMutex::new(Some(space)),
             parent: parent.map(Arc::downgrade).unwrap_or_default(),
             children: IrqLock::new(Vec::new()),
-            child_event: Event::new(),
+            files: parent.map_or_else(Files::console, |parent| parent.files.fork()),
+            threads: IrqLock::new(Threads::new()),
+            tracees: IrqLock::new(Vec::new()),
             status: IrqLock::new(None),
             is_forgotten: AtomicBool::new(false),
             signals: parent.map_or_else(Signals::new, |parent| parent.signals.fork()),
-            lwp: Once::new(),
         });
         let mut all = ALL.lock();
         all.retain(|process| process.strong_count() > 0);
@@ -122,11 +145,6 @@ impl Process {
 
     fn pid(&self) -> u64 {
         self.pid
-    }
-
-    /// Its LWP, until its end.
-    fn lwp(&self) -> Option<Arc<Lwp>> {
-        self.lwp.get().and_then(Weak::upgrade)
     }
 
     /// How it ended.
@@ -144,13 +162,38 @@ impl Process {
         self.table
     }
 
-    /// Works on its address space; only its own LWP does, before its end.
+    /// Works on its address space, before its end. Interrupts are on, and `f` does not sleep.
     fn with_space<R>(&self, f: impl FnOnce(&mut Space) -> R) -> R {
-        f(self
-            .space
-            .lock()
-            .as_mut()
-            .expect("a process that runs has an address space"))
+        debug_assert!(
+            interrupts::are_enabled(),
+            "a space's lock with interrupts off"
+        );
+        sched::without_preemption(|| {
+            f(self
+                .space
+                .lock()
+                .as_mut()
+                .expect("a process that runs has an address space"))
+        })
+    }
+
+    /// Says that it exits.
+    fn tell_exit(&self, status: WaitStatus) {
+        if self.is_first {
+            line!("@exit {} {}", self.job, status.0 >> 8 & 0xff);
+        }
+    }
+
+    /// Gives everything up, when its last thread has left its address space.
+    fn end(&self, status: WaitStatus) {
+        drop(self.space.lock().take());
+        self.files.close_all();
+        self.untrace_all();
+        self.children.lock().clear();
+        *self.status.lock() = Some(status);
+        if let Some(parent) = self.parent.upgrade() {
+            parent.wake_all();
+        }
     }
 }
 
@@ -171,10 +214,10 @@ pub(crate) fn start(file: &[u8], arguments: &[&str], job: u64) -> Result<Arc<Lwp
     let fpu = LwpFpu::with_area(process.domain).ok_or(StartError::NoMemory)?;
     let start = Start::User(Box::new(frame));
     let name = arguments.first().copied().unwrap_or_default();
-    let lwp = Lwp::with_start(name, Some(Arc::clone(&process)), start, fpu)
+    let thread = Thread::new(process.pid, LwpSignals::new(0));
+    let lwp = Lwp::with_start(name, Some((Arc::clone(&process), thread)), start, fpu)
         .ok_or(StartError::NoMemory)?;
-    process.lwp.call_once(|| Arc::downgrade(&lwp));
-    N_RUNNING.fetch_add(1, Ordering::AcqRel);
+    process.add_thread(&lwp).ok_or(StartError::NoMemory)?;
     sched::make_ready(Arc::clone(&lwp));
     Ok(lwp)
 }
@@ -197,73 +240,68 @@ fn find(pid: u64) -> Option<Arc<Process>> {
     all.find(|process| process.pid == pid && !process.is_forgotten.load(Ordering::Relaxed))
 }
 
+/// The thread of this number, in a process of any.
+fn find_thread(tid: u64) -> Option<Arc<Lwp>> {
+    let all: Vec<_> = ALL.lock().clone();
+    let mut all = all.iter().filter_map(Weak::upgrade);
+    all.find_map(|process| {
+        let mut lwps = process.lwps().into_iter();
+        lwps.find(|lwp| lwp.thread.tid == tid)
+    })
+}
+
 /// The process whose LWP executes this.
 fn current() -> Arc<Process> {
     with_current(|lwp| lwp.process.clone()).expect("only a process's LWP comes here")
 }
 
-/// Makes a copy of the current process; its pid, `None` without memory.
+/// Makes a copy of the current process with the current thread alone; its pid, `None` without memory.
 fn fork(frame: &Frame) -> Option<u64> {
     let parent = current();
     let space = parent.with_space(|space| space.copy())?;
     let child = Process::new(space, parent.job, Some(&parent));
     let pid = child.pid;
-    let fpu = LwpFpu::with_area(child.domain)?;
-    let start = Start::User(Box::new(Frame {
+    let frame = Frame {
         rax: 0,
         ..frame.clone()
-    }));
-    let lwp = Lwp::with_start("fork", Some(Arc::clone(&child)), start, fpu)?;
-    lwp.fs_base.store(
-        with_current(|lwp| lwp.fs_base.load(Ordering::Relaxed)),
-        Ordering::Relaxed,
-    );
-    child.lwp.call_once(|| Arc::downgrade(&lwp));
-    crate::glue::fork(&lwp).ok()?;
+    };
+    let fs_base = with_current(|lwp| lwp.fs_base.load(Ordering::Relaxed));
+    let thread = Thread::new(pid, with_current(|lwp| lwp.thread.signals.fork()));
+    let lwp = thread::copy_of_current(&child, "fork", thread, frame, fs_base)?;
+    lwp.pin.store(programs::forked_pin(), Ordering::Relaxed);
+    child.add_thread(&lwp)?;
     parent.children.lock().push(child);
-    N_RUNNING.fetch_add(1, Ordering::AcqRel);
     sched::make_ready(lwp);
     Some(pid)
 }
 
-/// Ends the current process with an exit status.
+/// Ends the current process, all its threads, with an exit status.
 fn exit(status: u64) -> ! {
     let process = current();
-    if process.is_first {
-        line!("@exit {} {}", process.job, status & 0xff);
+    let status = WaitStatus::exited(status);
+    if process.begin_end(status, Dump::No) {
+        process.tell_exit(status);
     }
-    end(process, WaitStatus::exited(status))
+    thread::leave(process)
 }
 
 /// Ends the current process because the kernel could not serve it.
 pub(crate) fn kill(why: impl core::fmt::Display) -> ! {
     let process = current();
-    programs::note_death(&format_args!("{why}"));
-    line!("@fault {} {why}", process.job);
-    end(process, WaitStatus::killed(9))
-}
-
-fn end(process: Arc<Process>, status: WaitStatus) -> ! {
-    with_current(|lwp| lwp.table.store(paging::kernel_table(), Ordering::Relaxed));
-    // SAFETY: the kernel's own table maps the kernel, and stays.
-    unsafe { paging::activate(paging::kernel_table()) };
-    drop(process.space.lock().take());
-    process.children.lock().clear();
-    *process.status.lock() = Some(status);
-    if let Some(parent) = process.parent.upgrade() {
-        parent.child_event.signal();
+    if process.begin_end(WaitStatus::killed(9, Dump::No), Dump::No) {
+        programs::note_death(&format_args!("{why}"));
+        line!("@fault {} {why}", process.job);
     }
-    drop(process);
-    sched::end()
+    thread::leave(process)
 }
 
-/// The scheduler: a process's LWP has left its CPU for good, and nothing of it will be counted any more.
+/// The scheduler: a thread has left its CPU for good, and nothing of it will be counted any more.
 pub(crate) fn note_end() {
     N_RUNNING.fetch_sub(1, Ordering::AcqRel);
     END.signal();
 }
 
-/// What a process hears of its children.
+/// What a process hears of its children, and of those whom it traces.
 enum Waited {
     /// There is no such child.
     NoChild,
@@ -271,17 +309,31 @@ enum Waited {
     StillRunning,
     /// A signal came first.
     Interrupted,
-    /// The child with this pid ended so; it is forgotten now.
-    Ended(u64, WaitStatus),
+    /// The child with this pid ended so, and is forgotten now; or the traced thread with this number stands.
+    Told(u64, WaitStatus),
 }
 
 /// Waits for a child: `pid`, or any for `None`.
 fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
     let process = current();
-    process.child_event.wait_for(|| {
+    thread::wait_for(|| {
+        let is_interrupted = thread::is_interrupted();
+        let tracees = process.tracees();
+        let mut wanted_tracees = tracees.iter().filter(|lwp| {
+            let tid = lwp.thread.tid;
+            pid.is_none_or(|pid| pid == tid)
+        });
+        let traces_any = wanted_tracees.clone().next().is_some();
+        let news = wanted_tracees.find_map(|lwp| {
+            let signal = lwp.thread.stop.take_news()?;
+            Some((lwp.thread.tid, WaitStatus::stopped(signal.number())))
+        });
+        if let Some((tid, status)) = news {
+            return Some(Waited::Told(tid, status));
+        }
         let mut children = process.children.lock();
         let wanted = |child: &Arc<Process>| pid.is_none_or(|pid| pid == child.pid);
-        if !children.iter().any(wanted) {
+        if !children.iter().any(wanted) && !traces_any {
             return Some(Waited::NoChild);
         }
         let ended = children
@@ -292,9 +344,9 @@ fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
                 let child = children.swap_remove(place);
                 child.is_forgotten.store(true, Ordering::Relaxed);
                 let status = child.status.lock().unwrap_or(WaitStatus(0));
-                Some(Waited::Ended(child.pid, status))
+                Some(Waited::Told(child.pid, status))
             }
-            None if may_wait && process.signals.is_interrupting() => Some(Waited::Interrupted),
+            None if may_wait && is_interrupted => Some(Waited::Interrupted),
             None if may_wait => None,
             None => Some(Waited::StillRunning),
         }

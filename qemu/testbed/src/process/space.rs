@@ -2,13 +2,21 @@
 //!
 //! Every page is mapped when it is asked for, so a fault in user mode is always an error. The kernel reads and writes user memory
 //! through the direct map after it looked the address up, so no user address can make it fault.
+//!
+//! Threads share a space, and one at a time changes it or goes by it, under the process's lock. What another CPU may have in its TLB is
+//! flushed there before a frame is free and before a right that was taken away is taken for gone. A page that comes to where none was
+//! needs no flush: processors remember no entry that is not present (Intel SDM, volume 3A, "Caching Translations in TLBs").
+//! What the kernel reads while another thread writes it may be old, new, or of both; nothing is believed of it.
 
+use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use x86_64::structures::paging::page_table::PageTable;
 use x86_64::structures::paging::{Mapper, Page, PageTableFlags as Flags, PhysFrame, Size4KiB};
 use x86_64::{PhysAddr, VirtAddr};
 
+use crate::cpu::crosscall;
 use crate::memory::frames::{self, TableFrames};
 use crate::memory::{PAGE_BYTES, USER_END, direct_map, paging};
 
@@ -20,6 +28,8 @@ const RESERVE: u64 = 256;
 /// What user mode may do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
+    /// Nothing; the page keeps its contents.
+    None,
     Read,
     ReadWrite,
     ReadExecute,
@@ -28,6 +38,7 @@ pub(crate) enum Access {
 impl Access {
     fn flags(self) -> Flags {
         let more = match self {
+            Self::None => return Flags::PRESENT | Flags::NO_EXECUTE,
             Self::Read => Flags::NO_EXECUTE,
             Self::ReadWrite => Flags::NO_EXECUTE | Flags::WRITABLE,
             Self::ReadExecute => Flags::empty(),
@@ -44,7 +55,12 @@ pub(crate) struct Space {
     pub(crate) brk_start: u64,
     pub(crate) brk: u64,
     mmap_next: u64,
+    /// Other CPUs may run in it.
+    is_shared: bool,
 }
+
+/// How many pages are taken away between two flushes of the other CPUs.
+const BATCH_PAGES: usize = 256;
 
 impl Space {
     /// Makes an empty one, `None` without memory.
@@ -57,12 +73,26 @@ impl Space {
             brk_start: 0,
             brk: 0,
             mmap_next: MMAP_START,
+            is_shared: false,
         })
     }
 
     /// The physical address of its top-level table.
     pub(crate) fn top(&self) -> u64 {
         self.top
+    }
+
+    /// Takes note that more than one thread will run in it.
+    pub(crate) fn share(&mut self) {
+        self.is_shared = true;
+    }
+
+    /// Flushes what other CPUs may remember of it. The holder of the process's lock waits for them with interrupts on, and they answer
+    /// though they wait for the lock.
+    fn flush_elsewhere(&self) {
+        if self.is_shared {
+            crosscall::flush_others();
+        }
     }
 
     /// The entry that maps `virt` for user mode.
@@ -73,7 +103,7 @@ impl Space {
         }
         for level in (0..4).rev() {
             let index = (virt >> (12 + 9 * level)) as usize & 511;
-            // SAFETY: `table` is one of this space's tables, and only its own LWP changes them.
+            // SAFETY: `table` is one of this space's tables, and who changes one has `self` alone.
             let entry = &unsafe { &*direct_map::<PageTable>(table) }[index];
             if !entry
                 .flags()
@@ -99,8 +129,12 @@ impl Space {
         let mut mapper = unsafe { paging::mapper(self.top) };
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
         let to = PhysFrame::containing_address(PhysAddr::new(frame));
+        // The rights are the last level's alone, since they may change.
+        let tables = Flags::PRESENT | Flags::WRITABLE | Flags::USER_ACCESSIBLE;
         // SAFETY: the page is in the lower half and the frame is new: no other mapping shares it.
-        let result = unsafe { mapper.map_to(page, to, access.flags(), &mut TableFrames) };
+        let result = unsafe {
+            mapper.map_to_with_table_flags(page, to, access.flags(), tables, &mut TableFrames)
+        };
         if let Ok(flush) = result {
             flush.flush();
             return Some(frame);
@@ -122,27 +156,44 @@ impl Space {
     pub(crate) fn protect(&mut self, pages: Range<u64>, access: Access) -> Option<()> {
         // SAFETY: the table is this space's own, and the borrow of `self` makes this its only user.
         let mut mapper = unsafe { paging::mapper(self.top) };
-        for virt in pages.step_by(PAGE_BYTES as usize) {
+        let mut change = |virt| {
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
             // SAFETY: the page is in the lower half; no kernel reference points there.
             let result = unsafe { mapper.update_flags(page, access.flags()) };
             result.ok()?.flush();
-        }
-        Some(())
+            Some(())
+        };
+        let result = pages.step_by(PAGE_BYTES as usize).try_for_each(&mut change);
+        self.flush_elsewhere();
+        result
     }
 
     /// Takes pages away, where there are any.
     pub(crate) fn unmap(&mut self, pages: Range<u64>) {
-        // SAFETY: the table is this space's own, and the borrow of `self` makes this its only user.
-        let mut mapper = unsafe { paging::mapper(self.top) };
+        let mut frames = Vec::with_capacity(BATCH_PAGES);
         for virt in pages.step_by(PAGE_BYTES as usize) {
+            // SAFETY: the table is this space's own, and the borrow of `self` makes this its only user.
+            let mut mapper = unsafe { paging::mapper(self.top) };
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
             if let Ok((frame, flush)) = mapper.unmap(page) {
                 flush.flush();
-                // SAFETY: the only mapping of the frame is gone, and the process has one LWP, so no other CPU has it in
-                // its TLB.
-                unsafe { frames::free(frame.start_address().as_u64()) };
+                frames.push(frame.start_address().as_u64());
             }
+            if frames.len() == BATCH_PAGES {
+                self.free(&mut frames);
+            }
+        }
+        self.free(&mut frames);
+    }
+
+    /// Frees frames that are mapped no longer.
+    fn free(&self, frames: &mut Vec<u64>) {
+        if !frames.is_empty() {
+            self.flush_elsewhere();
+        }
+        for frame in frames.drain(..) {
+            // SAFETY: the only mapping of the frame is gone, and no CPU has it in its TLB.
+            unsafe { frames::free(frame) };
         }
     }
 
@@ -224,9 +275,32 @@ impl Space {
         })
     }
 
+    /// Reads a word that threads of the process may be writing; `virt` is a multiple of 4.
+    pub(crate) fn word(&self, virt: u64) -> Option<u32> {
+        let (frame, _) = self.entry(virt)?;
+        let word = direct_map::<AtomicU32>(frame + virt % PAGE_BYTES);
+        // SAFETY: the word lies in a mapped frame, aligned, and is only ever looked at by atomic instructions.
+        Some(unsafe { &*word }.load(Ordering::SeqCst))
+    }
+
     /// Whether `virt` is mapped, and how.
     pub(crate) fn access(&self, virt: u64) -> Option<Access> {
         self.entry(virt).map(|(_, flags)| access_of(flags))
+    }
+
+    /// What is mapped, in ranges of one kind of access each, the lowest first.
+    pub(crate) fn ranges(&self) -> Vec<(Range<u64>, Access)> {
+        let mut ranges: Vec<(Range<u64>, Access)> = Vec::new();
+        for_each_page(self.top, &mut |virt, _, flags| {
+            let access = access_of(flags);
+            match ranges.last_mut() {
+                Some((range, same)) if range.end == virt && *same == access => {
+                    range.end += PAGE_BYTES;
+                }
+                _ => ranges.push((virt..virt + PAGE_BYTES, access)),
+            }
+        });
+        ranges
     }
 
     /// Makes a copy of everything, `None` without memory.
@@ -257,7 +331,9 @@ unsafe fn copy_frame(from: *const u8, to: *mut u8) {
 }
 
 fn access_of(flags: Flags) -> Access {
-    if flags.contains(Flags::WRITABLE) {
+    if !flags.contains(Flags::USER_ACCESSIBLE) {
+        Access::None
+    } else if flags.contains(Flags::WRITABLE) {
         Access::ReadWrite
     } else if flags.contains(Flags::NO_EXECUTE) {
         Access::Read

@@ -3,46 +3,44 @@
 //! Numbers: Linux, `arch/x86/entry/syscalls/syscall_64.tbl`; each call as its manual page says, as far as the project's
 //! programs need it. A call that is not here returns `ENOSYS`, and its number is logged once.
 
-use core::fmt;
-use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::FsBase;
 
-use super::space::Access;
-use super::{Waited, current, exit, fork, signal, wait};
+use super::thread::is_interrupted;
+use super::{Waited, current, exit, files, fork, futex, memory, ptrace, signal, thread, wait};
 use crate::cpu::time;
 use crate::cpu::trap::Frame;
 use crate::line;
-use crate::memory::{PAGE_BYTES, USER_END};
+use crate::memory::USER_END;
 use crate::sched::{self, with_current};
-use crate::testing::programs;
 
-/// Errors, by Linux's numbers (`include/uapi/asm-generic/errno-base.h`).
+/// Errors, by Linux's numbers (`include/uapi/asm-generic/errno-base.h`, `errno.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Errno {
     Perm = 1,
     NoSuchProcess = 3,
     Interrupted = 4,
+    Io = 5,
     BadFd = 9,
     Child = 10,
     Again = 11,
     NoMemory = 12,
     Fault = 14,
+    NoDevice = 19,
     Invalid = 22,
+    TooManyFiles = 24,
     NotATerminal = 25,
+    BrokenPipe = 32,
     NoSuchCall = 38,
+    TimedOut = 110,
 }
 
 pub(super) type Answer = Result<u64, Errno>;
 
 const RT_SIGRETURN: u64 = 15;
-/// Longest piece of output on one line.
-const CHUNK_BYTES: usize = 256;
-/// Most pieces that `writev` takes, as on Linux.
-const IOV_MAX: u64 = 1024;
 
 /// Serves the call whose registers are in `frame`, with interrupts on.
 pub(crate) fn handle(frame: &mut Frame) {
@@ -53,7 +51,7 @@ pub(crate) fn handle(frame: &mut Frame) {
     }
     let answer = call(frame);
     if answer == Err(Errno::Interrupted) {
-        current().signals.note_interrupted(frame.rax);
+        with_current(|lwp| lwp.thread.signals.note_interrupted(frame.rax));
     }
     frame.rax = match answer {
         Ok(value) => value,
@@ -64,33 +62,41 @@ pub(crate) fn handle(frame: &mut Frame) {
 fn call(frame: &Frame) -> Answer {
     let (a, b, c) = (frame.rdi, frame.rsi, frame.rdx);
     match frame.rax {
-        1 => write(a, b, c),
-        9 => mmap(a, b, c, frame.r10),
-        10 => mprotect(a, b, c),
-        11 => munmap(a, b),
-        12 => Ok(brk(a)),
+        0 => files::read(a, b, c),
+        1 => files::write(a, b, c),
+        3 => files::close(a),
+        9 => memory::mmap(a, b, c, frame.r10),
+        10 => memory::mprotect(a, b, c),
+        11 => memory::munmap(a, b),
+        12 => Ok(memory::brk(a)),
         13 => signal::rt_sigaction(a, b, c, frame.r10),
         14 => signal::rt_sigprocmask(a, b, c, frame.r10),
-        16 => Err(if a <= 2 {
-            Errno::NotATerminal
-        } else {
-            Errno::BadFd
-        }),
-        20 => writev(a, b, c),
+        16 => files::ioctl(a),
+        20 => files::writev(a, b, c),
+        22 => files::pipe(a, 0),
         24 => {
             sched::yield_now();
             Ok(0)
         }
-        // getpid, gettid, set_tid_address: a process has one LWP, so the numbers are the same.
-        39 | 186 | 218 => Ok(current().pid),
+        28 => memory::madvise(a, b, c),
+        35 => nanosleep(a),
+        39 => Ok(current().pid),
+        56 => thread::clone(frame),
         57 => fork(frame).ok_or(Errno::Again),
-        60 | 231 => exit(a),
+        60 => thread::exit_thread(a),
         61 => wait4(a, b, c),
         62 => signal::kill(a, b),
+        101 => ptrace::ptrace(a, b, c, frame.r10),
         131 => signal::sigaltstack(frame, a, b),
         158 => arch_prctl(a, b),
+        186 => Ok(with_current(|lwp| lwp.thread.tid)),
+        200 => signal::tkill(a, b),
+        202 => futex::futex(a, b, c, frame.r10),
+        218 => Ok(thread::set_tid_address(a)),
         228 => clock_gettime(a, b),
+        231 => exit(a),
         234 => signal::tgkill(a, b, c),
+        293 => files::pipe(a, b),
         number => {
             name_once(number);
             Err(Errno::NoSuchCall)
@@ -108,64 +114,7 @@ fn name_once(number: u64) {
     }
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.iter().try_for_each(|byte| {
-            let digits = [
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ];
-            f.write_str(core::str::from_utf8(&digits).unwrap_or("??"))
-        })
-    }
-}
-
-fn write(fd: u64, start: u64, len: u64) -> Answer {
-    if fd != 1 && fd != 2 {
-        return Err(Errno::BadFd);
-    }
-    let process = current();
-    let mut buffer = [0; CHUNK_BYTES];
-    let mut done = 0;
-    while done < len {
-        let n = (len - done).min(CHUNK_BYTES as u64);
-        let piece = &mut buffer[..n as usize];
-        let at = start.checked_add(done).ok_or(Errno::Fault)?;
-        if process.with_space(|space| space.read(at, piece)).is_none() {
-            return if done > 0 {
-                Ok(done)
-            } else {
-                Err(Errno::Fault)
-            };
-        }
-        if !programs::takes_output(piece) {
-            line!("@out {} {}", process.job, Hex(piece));
-        }
-        done += n;
-    }
-    Ok(done)
-}
-
-fn writev(fd: u64, vector: u64, n: u64) -> Answer {
-    if n > IOV_MAX {
-        return Err(Errno::Invalid);
-    }
-    let mut done = 0;
-    for at in (0..n).map(|place| vector.wrapping_add(place * 16)) {
-        let (start, len) = (read_word(at)?, read_word(at.wrapping_add(8))?);
-        match write(fd, start, len) {
-            Ok(n) => done += n,
-            Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
-        }
-    }
-    Ok(done)
-}
-
-fn read_word(at: u64) -> Result<u64, Errno> {
+pub(super) fn read_word(at: u64) -> Result<u64, Errno> {
     let mut word = [0; 8];
     current()
         .with_space(|space| space.read(at, &mut word))
@@ -179,81 +128,6 @@ pub(super) fn write_user(at: u64, bytes: &[u8]) -> Result<(), Errno> {
         .ok_or(Errno::Fault)
 }
 
-fn mmap(at: u64, bytes: u64, protection: u64, flags: u64) -> Answer {
-    const MAP_SHARED: u64 = 1;
-    const MAP_FIXED: u64 = 0x10;
-    const MAP_ANONYMOUS: u64 = 0x20;
-    let _ = at; // a hint, without MAP_FIXED
-    if bytes == 0 || flags & MAP_ANONYMOUS == 0 || flags & (MAP_FIXED | MAP_SHARED) != 0 {
-        return Err(Errno::Invalid);
-    }
-    let access = access(protection)?;
-    current().with_space(|space| {
-        let start = space.choose(bytes).ok_or(Errno::NoMemory)?;
-        if protection != 0 {
-            space
-                .map_range(start, start + bytes, access)
-                .ok_or(Errno::NoMemory)?;
-        }
-        Ok(start)
-    })
-}
-
-/// What a protection asks for; never writable and executable at once.
-fn access(protection: u64) -> Result<Access, Errno> {
-    const PROT_WRITE: u64 = 2;
-    const PROT_EXEC: u64 = 4;
-    match (protection & PROT_WRITE != 0, protection & PROT_EXEC != 0) {
-        (true, true) => Err(Errno::Perm),
-        (true, false) => Ok(Access::ReadWrite),
-        (false, true) => Ok(Access::ReadExecute),
-        (false, false) => Ok(Access::Read),
-    }
-}
-
-/// The pages of `start..start + bytes`, which must begin on a page boundary and lie in user memory; 4 GiB at most, which
-/// is more than any machine of this kernel has.
-fn pages(start: u64, bytes: u64) -> Result<Range<u64>, Errno> {
-    let end = start
-        .checked_add(bytes)
-        .filter(|&end| end <= USER_END && bytes <= 4 << 30);
-    match end {
-        Some(end) if start.is_multiple_of(PAGE_BYTES) => Ok(start..end),
-        _ => Err(Errno::Invalid),
-    }
-}
-
-fn mprotect(start: u64, bytes: u64, protection: u64) -> Answer {
-    let pages = pages(start, bytes)?;
-    let access = access(protection)?;
-    current()
-        .with_space(|space| space.protect(pages, access))
-        .map(|()| 0)
-        .ok_or(Errno::NoMemory)
-}
-
-fn munmap(start: u64, bytes: u64) -> Answer {
-    let pages = pages(start, bytes)?;
-    current().with_space(|space| space.unmap(pages));
-    Ok(0)
-}
-
-/// Moves the heap's end up; it stays where it is when that cannot be done, and memory never goes back.
-fn brk(wanted: u64) -> u64 {
-    current().with_space(|space| {
-        if wanted >= space.brk && wanted < space.brk_start + (1 << 30) {
-            let from = space.brk.next_multiple_of(PAGE_BYTES);
-            if space
-                .map_range(from, wanted.max(from), Access::ReadWrite)
-                .is_some()
-            {
-                space.brk = wanted;
-            }
-        }
-        space.brk
-    })
-}
-
 fn wait4(pid: u64, status_at: u64, options: u64) -> Answer {
     const WNOHANG: u64 = 1;
     let pid = match pid.cast_signed() {
@@ -265,7 +139,7 @@ fn wait4(pid: u64, status_at: u64, options: u64) -> Answer {
         Waited::NoChild => Err(Errno::Child),
         Waited::StillRunning => Ok(0),
         Waited::Interrupted => Err(Errno::Interrupted),
-        Waited::Ended(pid, status) => {
+        Waited::Told(pid, status) => {
             if status_at != 0 {
                 write_user(status_at, &status.0.to_le_bytes())?;
             }
@@ -302,4 +176,26 @@ fn clock_gettime(clock: u64, at: u64) -> Answer {
     write_user(at, &(now / 1_000_000_000).to_le_bytes())?;
     write_user(at.wrapping_add(8), &(now % 1_000_000_000).to_le_bytes())?;
     Ok(0)
+}
+
+/// Reads a `struct timespec`, in nanoseconds.
+pub(super) fn read_time(at: u64) -> Result<u64, Errno> {
+    let (seconds, nanoseconds) = (read_word(at)?, read_word(at.wrapping_add(8))?);
+    if seconds.cast_signed() < 0 || nanoseconds >= 1_000_000_000 {
+        return Err(Errno::Invalid);
+    }
+    Ok(seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds))
+}
+
+/// What is left after an interruption is not told.
+fn nanosleep(at: u64) -> Answer {
+    let end = time::nanoseconds().saturating_add(read_time(at)?);
+    sched::poll_each_tick(|| {
+        if time::nanoseconds() >= end {
+            return Some(Ok(0));
+        }
+        is_interrupted().then_some(Err(Errno::Interrupted))
+    })
 }

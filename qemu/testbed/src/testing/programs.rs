@@ -12,12 +12,14 @@ use super::Case;
 use crate::boot::info;
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
-use crate::{line, process};
+use crate::{line, process, sched};
 
 /// Programs run for a case: what they write is text, and their ends are kept.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static DEATHS: IrqLock<Vec<String>> = IrqLock::new(Vec::new());
 static OUTPUT: IrqLock<Vec<String>> = IrqLock::new(Vec::new());
+/// Where forked processes run, by the bits of their CPUs.
+static FORKED_PIN: AtomicU64 = AtomicU64::new(crate::lwp::ANYWHERE);
 
 /// A program that was started.
 #[derive(Debug)]
@@ -64,6 +66,17 @@ impl Program {
         }
     }
 
+    /// As [`start`](Self::start), on CPU `cpu` alone.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn start_on(cpu: usize, name: &str, arguments: &[&str]) -> Self {
+        let program = Self::start(name, arguments);
+        sched::set_pin(&program.lwp, 1 << cpu);
+        program
+    }
+
     /// Its LWP.
     pub fn lwp(&self) -> &Arc<Lwp> {
         &self.lwp
@@ -92,6 +105,17 @@ impl Case {
             self.expect_eq(&what, program.ended(), Some(Ended::Exited(0)));
         }
     }
+}
+
+/// Lets processes that are forked from now on run on CPU `cpu` alone; anywhere for `None`.
+pub fn pin_forked(cpu: Option<usize>) {
+    let pin = cpu.map_or(crate::lwp::ANYWHERE, |cpu| 1 << cpu);
+    FORKED_PIN.store(pin, Ordering::Relaxed);
+}
+
+/// The pin of a process that is being forked.
+pub(crate) fn forked_pin() -> u64 {
+    FORKED_PIN.load(Ordering::Relaxed)
 }
 
 /// What was told of processes that did not exit, one line each, since this was called last.

@@ -1,10 +1,11 @@
 //! The system calls about signals.
 
-use super::{Action, AltStack, Info, SIG_DFL, Signal, State, force, frame, send};
+use super::{Action, AltStack, Info, SI_USER, SIG_DFL, Signal, force, frame, send, send_to};
 use crate::cpu::trap::Frame;
 use crate::glue::foreign;
 use crate::process::syscall::{Answer, Errno, write_user};
-use crate::process::{current, find};
+use crate::process::{current, find, find_thread};
+use crate::sched::with_current;
 
 /// Bytes of a signal mask, `struct sigaction` and `stack_t`, as the calls have them.
 const MASK_BYTES: u64 = 8;
@@ -12,7 +13,6 @@ const ACTION_WORDS: usize = 4;
 const STACK_WORDS: usize = 3;
 
 /// Where a signal comes from: `include/uapi/asm-generic/siginfo.h`.
-const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
 const SI_KERNEL: i32 = 0x80;
 
@@ -32,14 +32,6 @@ fn write_words<const N: usize>(at: u64, words: [u64; N]) -> Result<(), Errno> {
     write_user(at, words.map(u64::to_le_bytes).as_flattened())
 }
 
-/// Runs `f` on the current process's state, after which something else may be deliverable.
-fn with_state<R>(f: impl FnOnce(&mut State) -> R) -> R {
-    let process = current();
-    let result = f(&mut process.signals.state.lock());
-    process.signals.look_again();
-    result
-}
-
 pub(in crate::process) fn rt_sigaction(signal: u64, new: u64, old: u64, bytes: u64) -> Answer {
     let signal = Signal::new(signal).ok_or(Errno::Invalid)?;
     let is_fixed = signal == Signal::KILL || signal == Signal::STOP;
@@ -50,21 +42,23 @@ pub(in crate::process) fn rt_sigaction(signal: u64, new: u64, old: u64, bytes: u
         0 => None,
         at => Some(read_words::<ACTION_WORDS>(at)?),
     };
-    let before = with_state(|state| {
-        let before = *state.action(signal);
-        if let Some([handler, flags, restorer, mask]) = new {
-            *state.action(signal) = Action {
-                handler,
-                flags,
-                restorer,
-                mask,
-            };
-            if state.is_ignored(signal) {
-                state.pending.retain(|(other, _)| *other != signal);
+    let process = current();
+    let before = process.signals.action(signal);
+    if let Some([handler, flags, restorer, mask]) = new {
+        let action = Action {
+            handler,
+            flags,
+            restorer,
+            mask,
+        };
+        process.signals.set_action(signal, action);
+        if process.signals.is_ignored(signal) {
+            process.signals.forget(signal);
+            for lwp in process.lwps() {
+                lwp.thread.signals.forget(signal);
             }
         }
-        before
-    });
+    }
     if old != 0 {
         let Action {
             handler,
@@ -88,16 +82,18 @@ pub(in crate::process) fn rt_sigprocmask(how: u64, new: u64, old: u64, bytes: u6
         0 => None,
         at => Some(read_words::<1>(at)?),
     };
-    let before = with_state(|state| {
-        let before = state.mask;
+    let before = with_current(|lwp| {
+        let own = &lwp.thread.signals;
+        let before = own.mask();
         match (how, new) {
             (_, None) => {}
-            (SIG_BLOCK, Some([mask])) => state.set_mask(before | mask),
-            (SIG_UNBLOCK, Some([mask])) => state.set_mask(before & !mask),
-            (_, Some([mask])) => state.set_mask(mask),
+            (SIG_BLOCK, Some([mask])) => own.set_mask(before | mask),
+            (SIG_UNBLOCK, Some([mask])) => own.set_mask(before & !mask),
+            (_, Some([mask])) => own.set_mask(mask),
         }
         before
     });
+    current().retarget();
     if old != 0 {
         write_words(old, [before])?;
     }
@@ -130,16 +126,14 @@ pub(in crate::process) fn sigaltstack(frame: &Frame, new: u64, old: u64) -> Answ
         0 => None,
         at => Some(read_words::<STACK_WORDS>(at)?),
     };
-    let before = with_state(|state| {
-        let before = state.stack;
-        if let Some([start, flags, bytes]) = new {
-            if before.holds(frame.rsp) {
-                return Err(Errno::Perm);
-            }
-            state.stack = AltStack::new(start, flags, bytes)?;
+    let before = with_current(|lwp| lwp.thread.signals.stack());
+    if let Some([start, flags, bytes]) = new {
+        if before.holds(frame.rsp) {
+            return Err(Errno::Perm);
         }
-        Ok(before)
-    })?;
+        let stack = AltStack::new(start, flags, bytes)?;
+        with_current(|lwp| lwp.thread.signals.set_stack(stack));
+    }
     if old != 0 {
         write_words(old, [before.start, before.flags(frame.rsp), before.bytes])?;
     }
@@ -147,21 +141,36 @@ pub(in crate::process) fn sigaltstack(frame: &Frame, new: u64, old: u64) -> Answ
 }
 
 pub(in crate::process) fn kill(pid: u64, signal: u64) -> Answer {
-    signal_to(pid, signal, SI_USER)
-}
-
-/// A process has one LWP, whose number is the process's.
-pub(in crate::process) fn tgkill(process: u64, lwp: u64, signal: u64) -> Answer {
-    if process != lwp {
-        return Err(Errno::NoSuchProcess);
-    }
-    signal_to(process, signal, SI_TKILL)
-}
-
-fn signal_to(pid: u64, signal: u64, code: i32) -> Answer {
     let target = find(pid).ok_or(Errno::NoSuchProcess)?;
+    if let Some((signal, info)) = from_current(signal, SI_USER)? {
+        send(&target, signal, info);
+    }
+    Ok(0)
+}
+
+/// `tgkill` without the process's number.
+pub(in crate::process) fn tkill(tid: u64, signal: u64) -> Answer {
+    let lwp = find_thread(tid).ok_or(Errno::NoSuchProcess)?;
+    let process = lwp.process.as_ref().ok_or(Errno::NoSuchProcess)?;
+    if let Some((signal, info)) = from_current(signal, SI_TKILL)? {
+        send_to(process, &lwp, signal, info);
+    }
+    Ok(0)
+}
+
+pub(in crate::process) fn tgkill(pid: u64, tid: u64, signal: u64) -> Answer {
+    let lwp = find_thread(tid).ok_or(Errno::NoSuchProcess)?;
+    let process = lwp.process.as_ref();
+    process
+        .filter(|process| process.pid == pid)
+        .ok_or(Errno::NoSuchProcess)?;
+    tkill(tid, signal)
+}
+
+/// The signal of this number as the current process sends it; `None` for 0, by which it only asks whether there is a target.
+fn from_current(signal: u64, code: i32) -> Result<Option<(Signal, Info)>, Errno> {
     if signal == 0 {
-        return Ok(0); // it was only asked whether there is such a process
+        return Ok(None);
     }
     let signal = Signal::new(signal).ok_or(Errno::Invalid)?;
     let info = Info {
@@ -169,8 +178,7 @@ fn signal_to(pid: u64, signal: u64, code: i32) -> Answer {
         value: current().pid(),
         ..Info::default()
     };
-    send(&target, signal, info);
-    Ok(0)
+    Ok(Some((signal, info)))
 }
 
 /// Ends a handler. A frame that is no good is a SIGSEGV, and the FPU's state is the initial one then. Linux, `signal_fault`.
@@ -183,7 +191,7 @@ pub(in crate::process) fn rt_sigreturn(frame: &mut Frame) {
             code: SI_KERNEL,
             ..Info::default()
         };
-        force(Signal::SEGV, info, why);
+        force(frame, Signal::SEGV, info, why);
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn exception(frame: &Frame, name: &str, cr2: u64) {
         name,
         address,
     };
-    force(signal, info, why);
+    force(frame, signal, info, why);
 }
 
 /// What x87 or SSE found wrong, by its unmasked flags; 0 for nothing, `None` if the state cannot be looked at. Linux,

@@ -22,6 +22,7 @@ use crate::cpu::trap::Frame;
 use crate::glue::foreign::{self, Unfit};
 use crate::memory::USER_END;
 use crate::process::Process;
+use crate::sched::with_current;
 use crate::testing::sleepy;
 
 /// The frame without the FPU's image, in words of eight bytes; where its fields are.
@@ -50,7 +51,7 @@ const UC_FP_XSTATE: u64 = 1;
 const UC_SIGCONTEXT_SS: u64 = 2;
 const UC_STRICT_RESTORE_SS: u64 = 4;
 /// What a program may set in RFLAGS: `FIX_EFLAGS`, same source as the frame's place. AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
-const USER_FLAGS: u64 = 0x0005_0dd5;
+pub(in crate::process) const USER_FLAGS: u64 = 0x0005_0dd5;
 /// What a handler finds clear: direction, resume, trap.
 const CLEARED_FLAGS: u64 = 0x0001_0500;
 
@@ -162,7 +163,7 @@ pub(super) fn build(
         return Err(NoFrame::NoHandler { at: action.handler });
     }
     let image = foreign::export(Form::SignalFrame).map_err(NoFrame::Fpu)?;
-    let stack = process.signals.state.lock().stack;
+    let stack = with_current(|lwp| lwp.thread.signals.stack());
     let (fpstate, at) = place(frame.rsp, action, stack, image.len() as u64)
         .ok_or(NoFrame::NoStack { at: frame.rsp })?;
 
@@ -220,18 +221,18 @@ pub(super) fn restore(process: &Process, frame: &mut Frame) -> Result<(), BadFra
     if rip >= USER_END || cs != u64::from(USER_CODE) {
         return Err(BadFrame::Registers { rip, cs });
     }
-    {
-        let mut state = process.signals.state.lock();
-        state.set_mask(words[MASK]);
+    with_current(|lwp| {
+        let own = &lwp.thread.signals;
+        own.set_mask(words[MASK]);
         // As on Linux, what is wrong with the alternate stack is passed over.
         let [start, flags, size] = [words[STACK], words[STACK + 1], words[STACK + 2]];
         if let Ok(stack) = AltStack::new(start, flags, size)
-            && !state.stack.holds(frame.rsp)
+            && !own.stack().holds(frame.rsp)
         {
-            state.stack = stack;
+            own.set_stack(stack);
         }
-    }
-    process.signals.look_again();
+    });
+    process.retarget();
     let rflags = frame.rflags;
     for (word, register) in words[REGISTERS..].iter().zip(registers(frame)) {
         *register = *word;

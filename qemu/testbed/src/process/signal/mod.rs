@@ -1,15 +1,17 @@
 //! Signals, with Linux's numbers, layouts and rules as far as the project's programs need them.
 //!
-//! In the order of a life: [`state`] (what a process knows of signals), [`calls`] (what a program asks for), [`send`] and
-//! [`exception`] (where a signal comes from), [`deliver`] on the way to user mode, [`frame`] (what a handler finds on its stack, and how
-//! it ends).
+//! In the order of a life: [`action`] (what is said of signals), [`state`] (what a process and its threads remember), [`calls`] (what a
+//! program asks for), [`send`] and [`exception`] (where a signal comes from), [`deliver`] on the way to user mode, [`frame`] (what a
+//! handler finds on its stack, and how it ends).
 //!
 //! Sources: Linux, `kernel/signal.c` (who is told, in what order), `arch/x86/kernel/signal.c` and `signal_64.c` (the frame),
 //! `arch/x86/kernel/fpu/signal.c` (the FPU in it), `include/uapi/asm-generic/signal.h` (numbers).
-//! Not here: stopping and continuing, queues of real-time signals, `SIGCHLD` at a child's end, process groups, core dumps; there is no
+//! Not here: stopping and continuing but for a tracer, queues of real-time signals, `SIGCHLD` at a child's end, process groups; there is no
 //! call that starts another program, which would forget the handlers.
-//! Architecture invariant: who sends touches the other process's [`Signals`] alone; everything else is its own LWP's work.
+//! Architecture invariant: who sends touches the other process's [`Signals`] and its threads' [`LwpSignals`] alone; everything else is
+//! the thread's own work.
 
+mod action;
 mod calls;
 mod exception;
 mod frame;
@@ -18,49 +20,92 @@ mod state;
 use core::convert::Infallible;
 use core::fmt;
 
+pub(super) use self::action::Signal;
 pub(super) use self::calls::{
-    kill, rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack, tgkill,
+    kill, rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack, tgkill, tkill,
 };
 pub(crate) use self::exception::exception;
-pub(super) use self::state::Signals;
+pub(super) use self::frame::USER_FLAGS;
+pub(super) use self::state::{LwpSignals, Signals};
 
-use self::frame::NoFrame;
-use self::state::{
-    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SIG_DFL, Signal, State, Todo,
+use self::action::{
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo, dumps_core,
 };
-use super::{Process, WaitStatus, current, end};
+use self::frame::NoFrame;
+use super::thread::{Dump, leave};
+use super::{Process, WaitStatus, corefile, current};
 use crate::cpu::trap::Frame;
 use crate::line;
+use crate::lwp::Lwp;
 use crate::sched::{self, with_current};
 use crate::testing::programs;
 
-/// Sends a signal to `target`, whose CPU is asked to come into the kernel if it is in user mode.
+/// Sends a signal to `target`: to the thread that Linux would choose, whose CPU is asked to come into the kernel if it is in user mode.
 fn send(target: &Process, signal: Signal, info: Info) {
-    if target.signals.add(signal, info) {
-        target.child_event.signal();
-        if let Some(lwp) = target.lwp() {
-            sched::kick(&lwp);
-        }
+    let lwps = target.lwps();
+    let first = lwps.first().map(|lwp| &lwp.thread.signals);
+    if target.signals.add(signal, info, first) {
+        target.notify(signal);
     }
 }
 
-/// Gives the current process a signal that cannot wait: one that is blocked or ignored ends it. `why` is told if it ends.
-/// Linux, `kernel/signal.c`, `force_sig_info_to_task`.
-fn force(signal: Signal, info: Info, why: impl fmt::Display) {
-    let ends = {
-        let process = current();
-        let mut state = process.signals.state.lock();
-        if state.mask & signal.bit() != 0 || state.is_ignored(signal) {
-            *state.action(signal) = Action::default();
-            state.mask &= !signal.bit();
-        }
-        state.action(signal).handler == SIG_DFL
-    };
-    // The caller holds nothing that would be left behind, and neither does this.
-    if ends {
-        die(signal, Cause::Wrong(why));
+/// Sends a signal to one thread.
+fn send_to(process: &Process, lwp: &Lwp, signal: Signal, info: Info) {
+    if lwp.thread.signals.add(&process.signals, signal, info) {
+        wake(lwp);
     }
-    current().signals.add(signal, info);
+}
+
+/// Sends the current thread a signal of the kernel's.
+pub(super) fn send_to_current(signal: Signal) {
+    send_to(&current(), &sched::current(), signal, Info::default());
+}
+
+/// Lets a thread look at its signals.
+fn wake(lwp: &Lwp) {
+    lwp.thread.signals.look_again();
+    lwp.thread.event.signal();
+    sched::kick(lwp);
+}
+
+impl Process {
+    /// Tells a thread that does not block it of a signal to the process; the first thread, if there is a choice. Linux,
+    /// `kernel/signal.c`, `complete_signal`.
+    fn notify(&self, signal: Signal) {
+        let lwps = self.lwps();
+        let chosen = lwps.iter().find(|lwp| !lwp.thread.signals.blocks(signal));
+        if let Some(lwp) = chosen {
+            wake(lwp);
+        }
+    }
+
+    /// Signals to the process that the current thread blocks from now on are another one's to take. Linux, `retarget_shared_pending`.
+    fn retarget(&self) {
+        for signal in self.signals.pending() {
+            self.notify(signal);
+        }
+    }
+
+    /// Must `lwp`, a thread of it, give up what it waits for?
+    pub(super) fn is_interrupting(&self, lwp: &Lwp) -> bool {
+        let own = &lwp.thread.signals;
+        own.has_attention() && (self.is_ending() || own.has_next(&self.signals))
+    }
+}
+
+/// Gives the current thread a signal that cannot wait: one that is blocked or ignored ends the process. `why` is told if it ends.
+/// Linux, `kernel/signal.c`, `force_sig_info_to_task`.
+fn force(frame: &Frame, signal: Signal, info: Info, why: impl fmt::Display) {
+    // The caller holds nothing that would be left behind, and neither does this.
+    let ends = with_current(|lwp| {
+        let ends = lwp.thread.signals.force(&current().signals, signal);
+        // A tracer hears of it first.
+        ends && !lwp.thread.stop.is_traced()
+    });
+    if ends {
+        die(frame, signal, Cause::Wrong(why));
+    }
+    send_to(&current(), &sched::current(), signal, info);
 }
 
 /// Why a signal ends a process.
@@ -80,12 +125,25 @@ impl<D: fmt::Display> fmt::Display for Cause<D> {
     }
 }
 
-/// Ends the current process by a signal.
-fn die(signal: Signal, cause: Cause<impl fmt::Display>) -> ! {
+/// Ends the current process by a signal; with a core file where Linux writes one, if one is wanted.
+fn die(frame: &Frame, signal: Signal, cause: Cause<impl fmt::Display>) -> ! {
     let process = current();
-    note_death(&process, signal, &cause);
+    let dump = if dumps_core(signal) && !process.is_ending() && corefile::is_wanted() {
+        Dump::Yes
+    } else {
+        Dump::No
+    };
+    if process.begin_end(WaitStatus::killed(signal.0, dump), dump) {
+        note_death(&process, signal, &cause);
+        if dump == Dump::Yes {
+            corefile::write(&process, signal, frame);
+            process.end_dump();
+        }
+    } else {
+        process.stand_for_dump(frame);
+    }
     drop(cause);
-    end(process, WaitStatus::killed(signal.0))
+    leave(process)
 }
 
 /// Says why a process ends. A forked process's end is its parent's to judge, and is told if something is wrong.
@@ -101,21 +159,24 @@ fn note_death(process: &Process, signal: Signal, cause: &Cause<impl fmt::Display
 
 /// Is there perhaps something to [`deliver`]? With interrupts off nothing comes after a no, but by an interrupt.
 pub(crate) fn is_pending() -> bool {
-    with_current(|lwp| {
-        let process = lwp.process.as_ref();
-        process.is_some_and(|process| process.signals.wants_a_look())
-    })
+    with_current(|lwp| lwp.thread.signals.has_attention())
 }
 
 /// Does what signals ask for: changes `frame`, with which the process goes on in user mode, or ends the process. Interrupts are on.
 pub(crate) fn deliver(frame: &mut Frame) {
-    let mut interrupted = current().signals.state.lock().interrupted.take();
+    let mut interrupted = with_current(|lwp| lwp.thread.signals.take_interrupted());
     loop {
+        let process = current();
+        if process.is_ending() {
+            process.stand_for_dump(frame);
+            leave(process);
+        }
+        drop(process);
         match deliver_next(frame, &mut interrupted) {
             Delivered::Last => break,
             Delivered::One => {}
-            Delivered::Fatal { signal, by } => die(signal, Cause::<Infallible>::Sent(by)),
-            Delivered::NoFrame(why) => force(Signal::SEGV, Info::default(), why),
+            Delivered::Fatal { signal, by } => die(frame, signal, Cause::<Infallible>::Sent(by)),
+            Delivered::NoFrame(why) => force(frame, Signal::SEGV, Info::default(), why),
         }
     }
     // What interrupted it was not for a handler.
@@ -138,9 +199,13 @@ enum Delivered {
 
 fn deliver_next(frame: &mut Frame, interrupted: &mut Option<u64>) -> Delivered {
     let process = current();
-    let Some((signal, info, todo)) = process.signals.take() else {
+    let Some((signal, info)) = with_current(|lwp| lwp.thread.signals.take(&process.signals)) else {
         return Delivered::Last;
     };
+    let Some((signal, info)) = as_traced(&process, frame, signal, info) else {
+        return Delivered::One;
+    };
+    let todo = with_current(|lwp| lwp.thread.signals.begin(&process.signals, signal));
     let (action, mask) = match todo {
         Todo::Nothing => return Delivered::One,
         Todo::End => {
@@ -158,14 +223,42 @@ fn deliver_next(frame: &mut Frame, interrupted: &mut Option<u64>) -> Delivered {
         Ok(()) => Delivered::One,
         Err(why) => {
             // Linux, `kernel/signal.c`, `signal_setup_done`, `force_sigsegv`.
-            let mut state = process.signals.state.lock();
-            state.set_mask(mask);
+            with_current(|lwp| lwp.thread.signals.set_mask(mask));
             if signal == Signal::SEGV {
-                *state.action(signal) = Action::default();
+                process.signals.set_action(signal, Action::default());
             }
             Delivered::NoFrame(why)
         }
     }
+}
+
+/// What is to be delivered: of a traced thread what its tracer makes of the signal, for which it stands still. Linux, `kernel/signal.c`,
+/// `ptrace_signal`.
+fn as_traced(
+    process: &Process,
+    frame: &mut Frame,
+    signal: Signal,
+    info: Info,
+) -> Option<(Signal, Info)> {
+    let own = sched::current();
+    let Some(tracer) = own.thread.stop.tracer().filter(|_| signal != Signal::KILL) else {
+        return Some((signal, info));
+    };
+    let value = tracer.pid();
+    drop(tracer); // it may end meanwhile
+    let ends = || process.is_ending() || own.thread.signals.is_killed(&process.signals);
+    let wanted = own.thread.stop.stand(frame, Some(signal), ends)?;
+    let others = Info {
+        code: SI_USER,
+        value,
+        ..Info::default()
+    };
+    Some((wanted, if wanted == signal { info } else { others }))
+}
+
+/// Stops a thread for its tracer.
+pub(super) fn stop(process: &Process, lwp: &Lwp) {
+    send_to(process, lwp, Signal::STOP, Info::default());
 }
 
 /// Lets user mode make its system call again: SYSCALL has two bytes.
