@@ -281,6 +281,7 @@ fn attached(buffer: &mut [u8]) {
     }
     let [holds, edited] = images(100);
     expect("a child that is not traced", ESRCH, ptrace(CONT, pid, 0, 0));
+    let mut patience = 1;
     loop {
         expect("attaching", 0, ptrace(ATTACH, pid, 0, 0));
         wait_for_stop(pid, SIGSTOP);
@@ -288,9 +289,11 @@ fn attached(buffer: &mut [u8]) {
         if Image::of(&buffer[..n]).difference(&holds).is_none() {
             break;
         }
-        // It has not come so far.
+        // It has not come so far. On a CPU of its own the next stop may come before its next instruction: so it gets more time each
+        // time.
         expect("detaching", 0, ptrace(DETACH, pid, 0, 0));
-        sched_yield();
+        (0..patience).for_each(|_| sched_yield());
+        patience *= 2;
     }
     edited.put(buffer);
     expect("an edit", 0, set(pid, PRFPREG, &buffer[..image::BYTES]));
