@@ -109,7 +109,9 @@ pub(crate) fn sees_nothing() -> bool {
     Registers::read() == Registers::INITIAL
 }
 
-/// The current LWP, `lwp`, is about to have its registers in memory alone.
+/// The current LWP, `lwp`, is about to have its registers in memory alone, or to give them up. What it has instead is told by
+/// [`takes`] or [`starts_over`] once it is so, and before it can be switched: a kernel section in an interrupt may come in between, and
+/// looks at the registers that are still there.
 pub(crate) fn saves(lwp: &Lwp) {
     if IS_ON.load(Ordering::Relaxed) {
         let _off = InterruptsOff::new();
@@ -117,20 +119,9 @@ pub(crate) fn saves(lwp: &Lwp) {
     }
 }
 
-/// The current LWP, `lwp`, gives its registers up: they stay behind the gate until somebody loads others.
-pub(crate) fn gives_up(lwp: &Lwp) {
-    if IS_ON.load(Ordering::Relaxed) {
-        let _off = InterruptsOff::new();
-        leaves(lwp);
-        starts_over(lwp);
-    }
-}
-
-/// The current LWP, `lwp`, gives its registers up for those in a signal's frame, which it may have changed. They are taken as they
-/// stand there.
+/// The current LWP, `lwp`, has the registers in a signal's frame from now on, as they stand there.
 pub(crate) fn takes(lwp: &Lwp, frame: &[u8]) {
     if IS_ON.load(Ordering::Relaxed) {
-        gives_up(lwp);
         *lwp.fpu.seen.lock() = Registers::of_frame(frame);
     }
 }

@@ -106,8 +106,10 @@ pub(crate) fn import(copy: &[u8]) -> Result<(), Unfit> {
     let image = check(Form::SignalFrame, copy)?;
     // What the watch notes and what happens are one for the scheduler.
     without_preemption(|| {
+        with_current(watch::saves);
+        PCU.replace(&mut current(), FPU, |replacing| image.store(replacing))?;
         with_current(|lwp| watch::takes(lwp, copy));
-        PCU.replace(&mut current(), FPU, |replacing| image.store(replacing))
+        Ok(())
     })
     .map_err(Unfit::Store)
 }
@@ -115,10 +117,11 @@ pub(crate) fn import(copy: &[u8]) -> Result<(), Unfit> {
 /// The current LWP's state is the initial one from now on. Interrupts are on.
 pub(crate) fn start_over() -> Result<(), Unfit> {
     without_preemption(|| {
-        with_current(watch::gives_up);
-        PCU.discard(&mut current(), FPU, Validity::Invalid)
+        with_current(watch::saves);
+        PCU.discard(&mut current(), FPU, Validity::Invalid)?;
+        with_current(watch::starts_over);
+        Ok(())
     })
-    .map_err(Unfit::from)
 }
 
 /// An LWP that stands still, off every CPU; its registers may be live on any.
