@@ -53,7 +53,8 @@ fn fuzz(target: &str, max_len: usize, length: Length) -> Result<()> {
     if place::on_path("c++").is_none() {
         install::packages("c++", &["g++"])?;
     }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Rustup's, where there is rustup: it keeps crates that name a toolchain of their own to the checkout's.
+    let mut cargo = Command::new("cargo");
     place::forget_cargo(&mut cargo);
     cargo
         .args([
