@@ -1,7 +1,7 @@
 //! A terminal for a program to be tested: what it writes, what that shows, and whether the terminal is as it was when the program ended.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::num::NonZero;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+
+/// What the test itself writes when the program has ended.
+const END: &[u8] = b"\x04the end\x04";
 
 /// A terminal with a program at it.
 pub(crate) struct Terminal {
@@ -71,6 +74,23 @@ impl Terminal {
         parser
     }
 
+    /// Waits until all that was written has come through: a terminal keeps the order.
+    fn drain(&mut self) {
+        self.side.write_all(END).expect("a terminal");
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let mut written = self.written.lock().expect("the bytes");
+            if written.ends_with(END) {
+                let n = written.len() - END.len();
+                written.truncate(n);
+                return;
+            }
+            drop(written);
+            assert!(Instant::now() < deadline, "the terminal is stuck");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until the screen is as wanted, and returns its lines.
     pub(crate) fn wait_for_minutes(
         &self,
@@ -92,8 +112,7 @@ impl Terminal {
     /// Waits for the end; returns the exit status and what is shown. The terminal is as it was.
     pub(crate) fn end(mut self) -> (Option<i32>, vt100::Parser) {
         let status = self.child.wait().expect("it ends");
-        // What it wrote last has to come through.
-        thread::sleep(Duration::from_millis(200));
+        self.drain();
         let after = tcgetattr(&self.side).expect("a state");
         let (before, after) = (format!("{:?}", self.before), format!("{after:?}"));
         assert_eq!(before, after, "the terminal's modes");
