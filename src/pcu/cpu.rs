@@ -14,8 +14,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// An LWP that is current here keeps its state, in memory, and goes on wherever the kernel puts it.
     ///
     /// Context: this CPU, at `IPL_PCU`, as the last thing that concerns units before it stops; not in a kernel section; does not
-    /// wait. From here until [`cpu_online`](Self::cpu_online) no hook is called on it, and nobody has a reason to ask it: no state
-    /// is live there.
+    /// wait. From here until [`cpu_online`](Self::cpu_online) no hook is called on it. Nobody who looks from now on has a reason to ask
+    /// it, since no state is live there; who looked before may still ask, so the CPU goes on serving cross-calls until every other CPU
+    /// has been below `IPL_PCU` once, or else that asker gets [`NoAnswer`](crate::kernel::NoAnswer) and asks again.
     #[doc(alias = "cpu_offline_md")]
     pub fn cpu_offline(&self, ipl: &IplPcu<'_, K, N>) {
         let local = self.local(ipl);
