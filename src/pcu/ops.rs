@@ -7,7 +7,6 @@ use core::sync::atomic::Ordering;
 
 use super::Pcu;
 use super::local::{Command, Local};
-use super::state::LwpPcu;
 use super::unit::{StateError, UnitId, UnitOps};
 use super::word::Validity;
 use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
@@ -458,29 +457,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             .bump();
         }
         Round::Done(result)
-    }
-}
-
-impl<const N: usize> LwpPcu<N> {
-    /// Is there a state of `unit` that the next load will bring back? NetBSD: `pcu_valid_p`.
-    ///
-    /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.
-    #[doc(alias = "pcu_valid_p")]
-    pub fn valid_p(&self, unit: UnitId) -> bool {
-        unit.index() < N && self.word(unit).is_valid()
-    }
-
-    /// The CPU whose registers are newer than this LWP's memory, if any: a hint for the scheduler, which saves a cross-call
-    /// and a load by running the LWP there. NetBSD: `l_pcu_cpu[]`.
-    ///
-    /// Context: as [`valid_p`](Self::valid_p).
-    #[doc(alias = "l_pcu_cpu")]
-    pub fn live_cpu(&self, unit: UnitId) -> Option<CpuId> {
-        if unit.index() < N {
-            self.word(unit).live_cpu()
-        } else {
-            None
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
 use super::word::{Serial, Tag, Validity, Word};
+use crate::kernel::CpuId;
 use crate::shared;
 
 /// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
@@ -335,6 +336,29 @@ impl<const N: usize> LwpPcu<N> {
         let code = policy.map_or(0, Policy::encode);
         let packed = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, code]);
         self.habits.store(packed, Ordering::Relaxed);
+    }
+}
+
+impl<const N: usize> LwpPcu<N> {
+    /// Is there a state of `unit` that the next load will bring back? NetBSD: `pcu_valid_p`.
+    ///
+    /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.
+    #[doc(alias = "pcu_valid_p")]
+    pub fn valid_p(&self, unit: UnitId) -> bool {
+        unit.index() < N && self.word(unit).is_valid()
+    }
+
+    /// The CPU whose registers are newer than this LWP's memory, if any: a hint for the scheduler, which saves a cross-call
+    /// and a load by running the LWP there. NetBSD: `l_pcu_cpu[]`.
+    ///
+    /// Context: as [`valid_p`](Self::valid_p).
+    #[doc(alias = "l_pcu_cpu")]
+    pub fn live_cpu(&self, unit: UnitId) -> Option<CpuId> {
+        if unit.index() < N {
+            self.word(unit).live_cpu()
+        } else {
+            None
+        }
     }
 }
 
