@@ -12,7 +12,7 @@ use crate::programs::{self, Archive, Oracle, Program};
 use crate::progress::Step;
 
 /// How long a program may run on the host.
-const HOST_LIMIT: Duration = Duration::from_secs(30);
+const HOST_LIMIT: Duration = Duration::from_mins(5);
 
 /// What runs in the guest, whatever the policy.
 #[derive(Debug)]
