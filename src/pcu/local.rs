@@ -274,13 +274,19 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     /// Makes the registers of one unit fit to run user mode of `domain` over them (I5): what is left of another domain is
     /// saved if it is live, and wiped. The gate is left to the caller.
+    #[inline]
     pub(super) fn scrub(&self, unit: &UnitOps<K::Lwp>, domain: Option<Domain>) {
         let Some(domain) = domain else { return };
-        if self.pcu.leak_rule() == LeakRule::DomainAware && !self.is_residue_of(unit.id, domain) {
-            self.evict(unit);
-            self.cpu.counters(unit.id).wipes.bump();
-            self.wipe(unit);
+        if !self.is_residue_of(unit.id, domain) && self.pcu.leak_rule() == LeakRule::DomainAware {
+            self.scrub_off(unit);
         }
+    }
+
+    #[inline(never)]
+    fn scrub_off(&self, unit: &UnitOps<K::Lwp>) {
+        self.evict(unit);
+        self.cpu.counters(unit.id).wipes.bump();
+        self.wipe(unit);
     }
 
     fn is_residue_of(&self, unit: UnitId, domain: Domain) -> bool {

@@ -1,7 +1,7 @@
 //! The hooks of the scheduler and of the way to user mode: here the policies differ, and nowhere else.
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::Pcu;
 use super::adaptive::{Arrival, Slice};
@@ -137,7 +137,50 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[inline(never)]
     fn arrive_on(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
+        if !self.is_in_place(&unsafe { IplPcu::assume(kernel) }, lwp) {
+            self.arrive_anew(kernel, lwp);
+        }
+    }
+
+    /// [`arrive`](Self::arrive), for an LWP that has something to be done for it.
+    #[inline(never)]
+    fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
         self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
+    }
+
+    /// Is there nothing to do for `lwp`, which comes back to live registers of its own in all units that it used, with their gates
+    /// open and no others? A policy that counts slices, or closes gates to see who uses them, has something to do.
+    #[inline]
+    fn is_in_place(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) -> bool {
+        let kernel = ipl.kernel();
+        let cpu = kernel.this_cpu_pcu(ipl);
+        // SAFETY: P4 holds for the LWP that arrives.
+        let pcu = unsafe { kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let pcu = unsafe { pcu.as_ref() };
+        let mut rest = pcu.used() | self.untrappable;
+        if rest != cpu.enabled() || pcu.has_policy() {
+            return false;
+        }
+        // SAFETY: P4 holds, as above.
+        let domain = unsafe { kernel.domain(lwp) };
+        let residue = cpu.residue_summary();
+        if domain.is_some_and(|domain| residue != domain.get()) {
+            return false;
+        }
+        loop {
+            // Of an empty mask 32, which no table has.
+            let index = rest.trailing_zeros() as usize;
+            let is_quiet = |code: &AtomicU8| code.load(Ordering::Relaxed) <= Policy::LAST_QUIET;
+            if !self.policies.get(index).is_some_and(is_quiet) || !cpu.is_owner(index, lwp) {
+                return false;
+            }
+            rest &= rest - 1;
+            if rest == 0 {
+                return true;
+            }
+        }
     }
 
     /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
@@ -158,7 +201,15 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
         let own = pcu.policy();
         let mut adaptive = None;
-        for unit in self.units() {
+        let concerned = if local
+            .domain(lwp)
+            .is_none_or(|domain| local.is_fit_for(domain))
+        {
+            touched | local.cpu.enabled()
+        } else {
+            u32::MAX
+        };
+        for unit in self.units_in(concerned) {
             let slice = match self.policy_for(own, unit) {
                 // The owner's gate is opened; nothing is brought in.
                 Policy::Lazy => None,
@@ -248,6 +299,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 
     /// Lets the LWP's habits take note of this switch-in, once for all its units.
+    #[inline(never)]
     fn learn(&self, local: &Local<'_, K, N>, pcu: &LwpPcu<N>) -> Slice {
         let arrival = self
             .units_in(pcu.used())
@@ -267,11 +319,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let slice = habits.arrive(arrival, &self.rule.load());
         pcu.set_habits(habits);
         slice
-    }
-
-    /// The units of a mask.
-    fn units_in(&self, mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
-        self.units().filter(move |unit| mask & unit.id.bit() != 0)
     }
 }
 
@@ -297,6 +344,7 @@ fn has_contents<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>) -> bool {
 }
 
 /// Brings the state in. A failure leaves the gate closed, and the trap reports it.
+#[inline(never)]
 fn preload<K: Kernel<N>, const N: usize>(
     local: &Local<'_, K, N>,
     unit: &UnitOps<K::Lwp>,
