@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use super::section::SectionError;
 use super::state::{CpuPcu, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
+use super::stats::UnitCounters;
 use super::unit::{LoadFlags, StateError, UnitId, UnitOps};
 use super::word::{Tag, Validity, Word};
 use super::{LeakRule, Pcu};
@@ -234,6 +235,23 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
             return Err(error);
         }
         self.relink(unit, lwp);
+        Ok(())
+    }
+
+    /// Tells the unit that the current LWP, whose live registers are here with the gate open, asked for them: nothing is done but
+    /// that, so no more of this CPU is needed than its counters.
+    #[inline]
+    pub(super) fn reenable_in_place(
+        counters: &UnitCounters,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+    ) -> Result<(), StateError> {
+        // SAFETY: at IPL_PCU, `lwp` is current, the registers are its live state (I3), the gate is open.
+        if let Err(error) = unsafe { (unit.state_load)(lwp, LoadFlags::REENABLE) } {
+            counters.failed.bump();
+            return Err(error);
+        }
+        counters.reenables_load.bump();
         Ok(())
     }
 

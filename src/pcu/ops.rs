@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use super::Pcu;
 use super::local::{Command, Local};
-use super::unit::{LoadFlags, StateError, UnitId, UnitOps};
+use super::unit::{StateError, UnitId, UnitOps};
 use super::word::Validity;
 use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
 use crate::shared;
@@ -109,14 +109,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         counters.loads.bump();
         // What a kernel that loads before each use of its own finds mostly; the gate stays open.
         if cpu.is_enabled(unit) && cpu.owner(unit) == Some(lwp.lwp()) {
-            // SAFETY: at IPL_PCU, `lwp` is current, the registers are its live state (I3), the gate is open.
-            let result = unsafe { (slot.state_load)(lwp.lwp(), LoadFlags::REENABLE) };
-            if let Err(error) = result {
-                counters.failed.bump();
-                return Err(LoadError::State(error));
-            }
-            counters.reenables_load.bump();
-            return Ok(());
+            return match Local::<K, N>::reenable_in_place(counters, slot, lwp.lwp()) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(LoadError::State(error)),
+            };
         }
         self.load_for(ipl, lwp, slot, Cause::Call)
     }

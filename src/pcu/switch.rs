@@ -1,7 +1,8 @@
 //! The hooks of the scheduler and of the way to user mode: here the policies differ, and nowhere else.
 
+use core::num::NonZeroU32;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::Pcu;
 use super::adaptive::{Arrival, Slice};
@@ -96,6 +97,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     fn leave(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: the caller has a token. Made anew here, it costs the hit path nothing.
         let ipl = unsafe { IplPcu::assume(kernel) };
+        // SAFETY: P4 holds for the LWP that leaves.
+        let pcu = unsafe { kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let pcu = unsafe { pcu.as_ref() };
+        let is_lazy = |index| self.policy_code(index) == Some(Policy::Lazy.encode());
+        let is_usual = !pcu.has_policy() && !kernel.this_cpu_pcu(&ipl).in_section();
+        if !is_usual || !indices(pcu.used()).all(is_lazy) {
+            self.leave_by_policy(kernel, lwp);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_by_policy(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
+        let ipl = unsafe { IplPcu::assume(kernel) };
         let local = &self.local(&ipl);
         local.assert_no_section();
         let pcu = local.lwp_pcu(lwp);
@@ -142,13 +158,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
     }
 
-    /// [`arrive`](Self::arrive), for an LWP that has something to be done for it.
-    #[inline(never)]
-    fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
-        // SAFETY: as in `leave`.
-        self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
-    }
-
     /// Is there nothing to do for `lwp`, which comes back to live registers of its own in all units that it used, with their gates
     /// open and no others? A policy that counts slices, or closes gates to see who uses them, has something to do.
     #[inline]
@@ -159,28 +168,31 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let pcu = unsafe { kernel.lwp_pcu(lwp) };
         // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
         let pcu = unsafe { pcu.as_ref() };
-        let mut rest = pcu.used() | self.untrappable;
-        if rest != cpu.enabled() || pcu.has_policy() {
+        let used = pcu.used() | self.untrappable;
+        if used != cpu.enabled() || pcu.has_policy() {
             return false;
         }
         // SAFETY: P4 holds, as above.
         let domain = unsafe { kernel.domain(lwp) };
-        let residue = cpu.residue_summary();
-        if domain.is_some_and(|domain| residue != domain.get()) {
+        if domain.is_some_and(|domain| cpu.residue_summary() != domain.get()) {
             return false;
         }
-        loop {
-            // Of an empty mask 32, which no table has.
-            let index = rest.trailing_zeros() as usize;
-            let is_quiet = |code: &AtomicU8| code.load(Ordering::Relaxed) <= Policy::LAST_QUIET;
-            if !self.policies.get(index).is_some_and(is_quiet) || !cpu.is_owner(index, lwp) {
-                return false;
-            }
-            rest &= rest - 1;
-            if rest == 0 {
-                return true;
-            }
-        }
+        indices(used).all(|index| {
+            let code = self.policy_code(index);
+            code.is_some_and(|code| code <= Policy::LAST_QUIET) && cpu.is_owner(index, lwp)
+        })
+    }
+
+    /// [`arrive`](Self::arrive), for an LWP that has something to be done for it.
+    #[inline(never)]
+    fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
+        self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
+    }
+
+    #[inline]
+    fn policy_code(&self, index: usize) -> Option<u8> {
+        Some(self.policies.get(index)?.load(Ordering::Relaxed))
     }
 
     /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
@@ -320,6 +332,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         pcu.set_habits(habits);
         slice
     }
+}
+
+/// The numbers of the bits that are set in a mask.
+#[inline]
+fn indices(mut mask: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let index = NonZeroU32::new(mask)?.trailing_zeros();
+        mask &= mask - 1;
+        Some(index as usize)
+    })
 }
 
 /// Are the registers of this CPU the LWP's own, live or clean?

@@ -153,7 +153,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         be(0, 0);
         repeat(turns, switch_in);
     }),
-    operation("switch-in, owns a unit here", 40, Some(20), 47, |turns| {
+    operation("switch-in, owns a unit here", 40, Some(20), 49, |turns| {
         be(0, 0);
         load();
         repeat(turns, switch_in);
@@ -163,7 +163,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         load();
         repeat(turns, load);
     }),
-    operation("switch and load that steals", 123, Some(61), 410, |turns| {
+    operation("switch and load that steals", 123, Some(61), 414, |turns| {
         be(0, 0);
         load();
         let mut next = 1;
@@ -185,14 +185,14 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
             load();
         });
     }),
-    operation("load and save", 110, None, 314, |turns| {
+    operation("load and save", 110, None, 322, |turns| {
         be(0, 0);
         repeat(turns, || {
             load();
             let _ = black_box(PCU.save(&mut current(), UNIT));
         });
     }),
-    operation("load and discard_all", 145, None, 457, |turns| {
+    operation("load and discard_all", 145, None, 464, |turns| {
         be(0, 0);
         repeat(turns, || {
             load();
