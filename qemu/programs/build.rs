@@ -19,6 +19,5 @@ fn main() {
         "-Wl,--build-id=none",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
-        println!("cargo:rustc-link-arg-examples={argument}");
     }
 }
