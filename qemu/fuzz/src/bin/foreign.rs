@@ -25,6 +25,15 @@ mod play;
 #[expect(dead_code, reason = "the tests' own, of which this is a part")]
 mod world;
 
+/// The tests let interrupts into kernel sections; here there are none.
+mod sections {
+    use pcu9::x86_64::machine::Machine;
+
+    use super::world::World;
+
+    pub(crate) fn may_interrupt<M: Machine>(_: &World<M>) {}
+}
+
 use std::cell::RefCell;
 
 use fastrand::Rng;
