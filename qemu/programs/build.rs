@@ -19,5 +19,6 @@ fn main() {
         "-Wl,--build-id=none",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
+        println!("cargo:rustc-link-arg-examples={argument}");
     }
 }

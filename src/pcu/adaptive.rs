@@ -36,6 +36,9 @@ pub(super) struct Habits {
 }
 
 impl Habits {
+    /// The bit of [`used`](Self::used) among those that [`pack`](Self::pack) gives.
+    pub(super) const USED: u64 = 1 << 50;
+
     pub(super) fn pack(self) -> u64 {
         let flags = u8::from(self.preload)
             | u8::from(self.probing) << 1
@@ -84,11 +87,6 @@ pub(super) enum Slice {
 }
 
 impl Habits {
-    /// Takes note that the LWP used the unit through a trap.
-    pub(super) fn note_use(&mut self) {
-        self.used = true;
-    }
-
     /// Takes note that the state is wanted here, and was left on another CPU: there it had to be saved, then or now.
     pub(super) fn note_fetch(&mut self, rule: &Rule) {
         self.writes = self
@@ -180,7 +178,7 @@ mod tests {
             let slice = arrive(habits, Arrival::Evicted);
             slices[slice as usize] += 1;
             if uses && slice != Slice::Preload {
-                habits.note_use();
+                habits.used = true;
             }
             *habits = Habits::unpack(habits.pack());
         }
@@ -278,7 +276,7 @@ mod tests {
         let mut habits = Habits::default();
         for _ in 0..5 {
             assert_eq!(arrive(&mut habits, Arrival::Evicted), Slice::Trap);
-            habits.note_use();
+            habits.used = true;
             for _ in 0..20 {
                 assert_eq!(arrive(&mut habits, Arrival::Resident), Slice::Trap);
             }

@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use super::section::SectionError;
 use super::state::{CpuPcu, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
+use super::stats::UnitCounters;
 use super::unit::{LoadFlags, StateError, UnitId, UnitOps};
 use super::word::{Tag, Validity, Word};
 use super::{LeakRule, Pcu};
@@ -237,6 +238,23 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         Ok(())
     }
 
+    /// Tells the unit that the current LWP, whose live registers are here with the gate open, asked for them: nothing is done but
+    /// that, so no more of this CPU is needed than its counters.
+    #[inline]
+    pub(super) fn reenable_in_place(
+        counters: &UnitCounters,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+    ) -> Result<(), StateError> {
+        // SAFETY: at IPL_PCU, `lwp` is current, the registers are its live state (I3), the gate is open.
+        if let Err(error) = unsafe { (unit.state_load)(lwp, LoadFlags::REENABLE) } {
+            counters.failed.bump();
+            return Err(error);
+        }
+        counters.reenables_load.bump();
+        Ok(())
+    }
+
     /// Makes registers that the clean link vouches for the live state of `lwp`, which is current here; live ones stay so.
     pub(super) fn relink(&self, unit: &UnitOps<K::Lwp>, lwp: NonNull<K::Lwp>) {
         let pcu = self.lwp_pcu(lwp);
@@ -274,13 +292,19 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     /// Makes the registers of one unit fit to run user mode of `domain` over them (I5): what is left of another domain is
     /// saved if it is live, and wiped. The gate is left to the caller.
+    #[inline]
     pub(super) fn scrub(&self, unit: &UnitOps<K::Lwp>, domain: Option<Domain>) {
         let Some(domain) = domain else { return };
-        if self.pcu.leak_rule() == LeakRule::DomainAware && !self.is_residue_of(unit.id, domain) {
-            self.evict(unit);
-            self.cpu.counters(unit.id).wipes.bump();
-            self.wipe(unit);
+        if !self.is_residue_of(unit.id, domain) && self.pcu.leak_rule() == LeakRule::DomainAware {
+            self.scrub_off(unit);
         }
+    }
+
+    #[inline(never)]
+    fn scrub_off(&self, unit: &UnitOps<K::Lwp>) {
+        self.evict(unit);
+        self.cpu.counters(unit.id).wipes.bump();
+        self.wipe(unit);
     }
 
     fn is_residue_of(&self, unit: UnitId, domain: Domain) -> bool {

@@ -217,6 +217,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.units.get(unit.index())?.as_ref()
     }
 
+    /// The units of a mask, in the order of their numbers.
+    #[inline]
+    fn units_in(&self, mut mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
+        core::iter::from_fn(move || {
+            while mask != 0 {
+                let index = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                if let Some(unit) = self.units.get(index)? {
+                    return Some(unit);
+                }
+            }
+            None
+        })
+    }
+
     /// The units of the table in the order of their numbers.
     fn units(&self) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
         self.units.iter().flatten()

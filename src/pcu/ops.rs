@@ -104,7 +104,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     pub fn load(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
         let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
         let ipl = IplPcu::up(lwp.kernel());
-        self.local(&ipl).cpu.counters(slot.id).loads.bump();
+        let cpu = ipl.kernel().this_cpu_pcu(&ipl);
+        let counters = cpu.counters(unit);
+        counters.loads.bump();
+        // What a kernel that loads before each use of its own finds mostly; the gate stays open.
+        if cpu.is_enabled(unit) && cpu.owner(unit) == Some(lwp.lwp()) {
+            return match Local::<K, N>::reenable_in_place(counters, slot, lwp.lwp()) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(LoadError::State(error)),
+            };
+        }
         self.load_for(ipl, lwp, slot, Cause::Call)
     }
 
@@ -369,6 +378,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
     }
 
+    #[inline(never)]
     fn load_for(
         &self,
         mut ipl: IplPcu<'_, K, N>,
@@ -417,6 +427,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 
     /// One round of a load, on the CPU where the LWP is now.
+    #[inline]
     fn load_here(
         &self,
         local: &Local<'_, K, N>,
@@ -433,20 +444,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         );
         let counters = local.cpu.counters(unit.id);
         let pcu = local.lwp_pcu(lwp);
-        let mut habits = pcu.habits();
-        if word.cpu().is_some_and(|cpu| cpu != local.id) {
-            habits.note_fetch(&self.rule.load());
-            pcu.set_habits(habits);
+        if !word.is_live_on(local.id) {
+            if word.cpu().is_some_and(|cpu| cpu != local.id) {
+                let mut habits = pcu.habits();
+                habits.note_fetch(&self.rule.load());
+                pcu.set_habits(habits);
+            }
+            if let Some(holder) = word.live_cpu() {
+                return Round::Fetch(holder);
+            }
+            if !word.links(local.id, local.cpu.tag(unit.id)) {
+                pcu.note_use();
+                return Round::Done(local.acquire(unit, lwp));
+            }
         }
-        let is_live_here = match word.live_cpu() {
-            Some(holder) if holder != local.id => return Round::Fetch(holder),
-            live => live.is_some(),
-        };
-        habits.note_use();
-        pcu.set_habits(habits);
-        if !is_live_here && !word.links(local.id, local.cpu.tag(unit.id)) {
-            return Round::Done(local.acquire(unit, lwp));
-        }
+        pcu.note_use();
         let result = local.reenable(unit, lwp);
         if result.is_ok() {
             match cause {

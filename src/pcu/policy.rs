@@ -55,6 +55,9 @@ impl Policy {
         !matches!(self, Self::Deferred | Self::Eager)
     }
 
+    /// The last code of those that do nothing at a switch to an LWP whose registers are live and whose gate is open.
+    pub(super) const LAST_QUIET: u8 = Self::Eager.encode();
+
     /// As a small number; 0 is left for "none of its own".
     pub(super) const fn encode(self) -> u8 {
         self as u8 + 1

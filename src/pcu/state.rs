@@ -10,7 +10,6 @@ use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
 use super::word::{Serial, Tag, Validity, Word};
-use crate::kernel::CpuId;
 use crate::shared;
 
 /// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
@@ -82,6 +81,15 @@ impl<L, const N: usize> CpuPcu<L, N> {
         }
     }
 
+    /// Are the live registers of the unit with this index those of `lwp`?
+    #[inline]
+    pub(super) fn is_owner(&self, index: usize, lwp: NonNull<L>) -> bool {
+        self.units.get(index).is_some_and(|slot| {
+            Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live()
+                && slot.owner.load(Ordering::Relaxed) == lwp.as_ptr()
+        })
+    }
+
     /// The LWP whose live registers this CPU holds, or else the other one, without a branch; and whether there is an owner.
     pub(super) fn owner_or(&self, unit: UnitId, other: NonNull<L>) -> (bool, NonNull<L>) {
         let slot = &self.units[unit.index()];
@@ -134,6 +142,9 @@ impl<L, const N: usize> CpuPcu<L, N> {
     /// Notes whose bits the registers of `unit` hold, and derives the summary anew.
     pub(super) fn set_residue(&self, unit: UnitId, domain: u64) {
         let slot = &self.units[unit.index()];
+        if slot.residue.load(Ordering::Relaxed) == domain {
+            return;
+        }
         slot.residue.store(domain, Ordering::Relaxed);
         let summary = self.units.iter().fold(NO_DOMAIN, |summary, slot| {
             match slot.residue.load(Ordering::Relaxed) {
@@ -317,6 +328,13 @@ impl<const N: usize> LwpPcu<N> {
         }
     }
 
+    /// Takes note that the LWP used a unit through a trap, or asked for it.
+    #[inline]
+    pub(super) fn note_use(&self) {
+        let habits = self.habits.load(Ordering::Relaxed);
+        self.habits.store(habits | Habits::USED, Ordering::Relaxed);
+    }
+
     pub(super) fn habits(&self) -> Habits {
         Habits::unpack(self.habits.load(Ordering::Relaxed))
     }
@@ -324,6 +342,11 @@ impl<const N: usize> LwpPcu<N> {
     pub(super) fn set_habits(&self, habits: Habits) {
         let policy = self.habits.load(Ordering::Relaxed) & POLICY_MASK;
         self.habits.store(policy | habits.pack(), Ordering::Relaxed);
+    }
+
+    /// Has the LWP a policy of its own?
+    pub(super) fn has_policy(&self) -> bool {
+        self.habits.load(Ordering::Relaxed) & POLICY_MASK != 0
     }
 
     pub(super) fn policy(&self) -> Option<Policy> {
@@ -336,29 +359,6 @@ impl<const N: usize> LwpPcu<N> {
         let code = policy.map_or(0, Policy::encode);
         let packed = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, code]);
         self.habits.store(packed, Ordering::Relaxed);
-    }
-}
-
-impl<const N: usize> LwpPcu<N> {
-    /// Is there a state of `unit` that the next load will bring back? NetBSD: `pcu_valid_p`.
-    ///
-    /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.
-    #[doc(alias = "pcu_valid_p")]
-    pub fn valid_p(&self, unit: UnitId) -> bool {
-        unit.index() < N && self.word(unit).is_valid()
-    }
-
-    /// The CPU whose registers are newer than this LWP's memory, if any: a hint for the scheduler, which saves a cross-call
-    /// and a load by running the LWP there. NetBSD: `l_pcu_cpu[]`.
-    ///
-    /// Context: as [`valid_p`](Self::valid_p).
-    #[doc(alias = "l_pcu_cpu")]
-    pub fn live_cpu(&self, unit: UnitId) -> Option<CpuId> {
-        if unit.index() < N {
-            self.word(unit).live_cpu()
-        } else {
-            None
-        }
     }
 }
 

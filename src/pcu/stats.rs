@@ -94,10 +94,12 @@ counters! {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
+    #[inline]
     pub(super) fn bump(&self) {
         self.add(1);
     }
 
+    #[inline]
     pub(super) fn add(&self, number: u64) {
         let count = self.0.load(Ordering::Relaxed);
         self.0.store(count.wrapping_add(number), Ordering::Relaxed);

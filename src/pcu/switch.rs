@@ -1,5 +1,6 @@
 //! The hooks of the scheduler and of the way to user mode: here the policies differ, and nowhere else.
 
+use core::num::NonZeroU32;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -96,6 +97,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     fn leave(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: the caller has a token. Made anew here, it costs the hit path nothing.
         let ipl = unsafe { IplPcu::assume(kernel) };
+        // SAFETY: P4 holds for the LWP that leaves.
+        let pcu = unsafe { kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let pcu = unsafe { pcu.as_ref() };
+        let is_lazy = |index| self.policy_code(index) == Some(Policy::Lazy.encode());
+        let is_usual = !pcu.has_policy() && !kernel.this_cpu_pcu(&ipl).in_section();
+        if !is_usual || !indices(pcu.used()).all(is_lazy) {
+            self.leave_by_policy(kernel, lwp);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_by_policy(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
+        let ipl = unsafe { IplPcu::assume(kernel) };
         let local = &self.local(&ipl);
         local.assert_no_section();
         let pcu = local.lwp_pcu(lwp);
@@ -137,7 +153,46 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[inline(never)]
     fn arrive_on(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
+        if !self.is_in_place(&unsafe { IplPcu::assume(kernel) }, lwp) {
+            self.arrive_anew(kernel, lwp);
+        }
+    }
+
+    /// Is there nothing to do for `lwp`, which comes back to live registers of its own in all units that it used, with their gates
+    /// open and no others? A policy that counts slices, or closes gates to see who uses them, has something to do.
+    #[inline]
+    fn is_in_place(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) -> bool {
+        let kernel = ipl.kernel();
+        let cpu = kernel.this_cpu_pcu(ipl);
+        // SAFETY: P4 holds for the LWP that arrives.
+        let pcu = unsafe { kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let pcu = unsafe { pcu.as_ref() };
+        let used = pcu.used() | self.untrappable;
+        if used != cpu.enabled() || pcu.has_policy() {
+            return false;
+        }
+        // SAFETY: P4 holds, as above.
+        let domain = unsafe { kernel.domain(lwp) };
+        if domain.is_some_and(|domain| cpu.residue_summary() != domain.get()) {
+            return false;
+        }
+        indices(used).all(|index| {
+            let code = self.policy_code(index);
+            code.is_some_and(|code| code <= Policy::LAST_QUIET) && cpu.is_owner(index, lwp)
+        })
+    }
+
+    /// [`arrive`](Self::arrive), for an LWP that has something to be done for it.
+    #[inline(never)]
+    fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
         self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
+    }
+
+    #[inline]
+    fn policy_code(&self, index: usize) -> Option<u8> {
+        Some(self.policies.get(index)?.load(Ordering::Relaxed))
     }
 
     /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
@@ -158,7 +213,15 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         }
         let own = pcu.policy();
         let mut adaptive = None;
-        for unit in self.units() {
+        let concerned = if local
+            .domain(lwp)
+            .is_none_or(|domain| local.is_fit_for(domain))
+        {
+            touched | local.cpu.enabled()
+        } else {
+            u32::MAX
+        };
+        for unit in self.units_in(concerned) {
             let slice = match self.policy_for(own, unit) {
                 // The owner's gate is opened; nothing is brought in.
                 Policy::Lazy => None,
@@ -248,6 +311,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 
     /// Lets the LWP's habits take note of this switch-in, once for all its units.
+    #[inline(never)]
     fn learn(&self, local: &Local<'_, K, N>, pcu: &LwpPcu<N>) -> Slice {
         let arrival = self
             .units_in(pcu.used())
@@ -268,11 +332,16 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         pcu.set_habits(habits);
         slice
     }
+}
 
-    /// The units of a mask.
-    fn units_in(&self, mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
-        self.units().filter(move |unit| mask & unit.id.bit() != 0)
-    }
+/// The numbers of the bits that are set in a mask.
+#[inline]
+fn indices(mut mask: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let index = NonZeroU32::new(mask)?.trailing_zeros();
+        mask &= mask - 1;
+        Some(index as usize)
+    })
 }
 
 /// Are the registers of this CPU the LWP's own, live or clean?
@@ -297,6 +366,7 @@ fn has_contents<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>) -> bool {
 }
 
 /// Brings the state in. A failure leaves the gate closed, and the trap reports it.
+#[inline(never)]
 fn preload<K: Kernel<N>, const N: usize>(
     local: &Local<'_, K, N>,
     unit: &UnitOps<K::Lwp>,

@@ -88,6 +88,27 @@ pub struct CpuView<L> {
 }
 
 impl<const N: usize> LwpPcu<N> {
+    /// Is there a state of `unit` that the next load will bring back? NetBSD: `pcu_valid_p`.
+    ///
+    /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.
+    #[doc(alias = "pcu_valid_p")]
+    pub fn valid_p(&self, unit: UnitId) -> bool {
+        unit.index() < N && self.word(unit).is_valid()
+    }
+
+    /// The CPU whose registers are newer than this LWP's memory, if any: a hint for the scheduler, which saves a cross-call
+    /// and a load by running the LWP there. NetBSD: `l_pcu_cpu[]`.
+    ///
+    /// Context: as [`valid_p`](Self::valid_p).
+    #[doc(alias = "l_pcu_cpu")]
+    pub fn live_cpu(&self, unit: UnitId) -> Option<CpuId> {
+        if unit.index() < N {
+            self.word(unit).live_cpu()
+        } else {
+            None
+        }
+    }
+
     /// What this LWP carries for `unit`; `None` for a unit that the table does not have.
     ///
     /// Context: anybody, any LWP; the answer about a running foreign LWP may be old before it is read.

@@ -37,6 +37,7 @@ impl Serial {
     ///
     /// 2^48 loads at one a microsecond take nine years; running out is asserted in release too, since a serial that comes
     /// back would make a stale link hold.
+    #[inline]
     pub(super) fn next(self) -> Self {
         let next = self.0 + 1;
         assert!(
@@ -46,10 +47,12 @@ impl Serial {
         Self(next)
     }
 
+    #[inline]
     pub(super) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
+    #[inline]
     pub(super) const fn raw(self) -> u64 {
         self.0
     }
@@ -61,6 +64,7 @@ pub(super) struct Word(u64);
 
 impl Word {
     /// Nowhere, with or without a valid image in memory.
+    #[inline]
     pub(super) const fn nowhere(validity: Validity) -> Self {
         match validity {
             Validity::Valid => Self(VALID),
@@ -69,31 +73,38 @@ impl Word {
     }
 
     /// Live on `cpu`: its registers may be newer than memory.
+    #[inline]
     pub(super) const fn live(cpu: CpuId, serial: Serial) -> Self {
         Self(LIVE | VALID | ((cpu.index() as u64 + 1) << CPU_SHIFT) | (serial.0 << SERIAL_SHIFT))
     }
 
     /// Clean on `cpu`: memory is the newest, and its registers equal it as long as the link holds.
+    #[inline]
     pub(super) const fn clean(cpu: CpuId, serial: Serial) -> Self {
         Self(Self::live(cpu, serial).0 & !LIVE)
     }
 
+    #[inline]
     pub(super) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
+    #[inline]
     pub(super) const fn raw(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(super) const fn is_live(self) -> bool {
         self.0 & LIVE != 0
     }
 
+    #[inline]
     pub(super) const fn is_valid(self) -> bool {
         self.0 & VALID != 0
     }
 
+    #[inline]
     pub(super) const fn validity(self) -> Validity {
         if self.is_valid() {
             Validity::Valid
@@ -102,11 +113,13 @@ impl Word {
         }
     }
 
+    #[inline]
     pub(super) const fn serial(self) -> Serial {
         Serial(self.0 >> SERIAL_SHIFT)
     }
 
     /// The CPU that the word names, live or clean.
+    #[inline]
     pub(super) fn cpu(self) -> Option<CpuId> {
         let field = (self.0 >> CPU_SHIFT) & CPU_MASK;
         u16::try_from(field)
@@ -116,23 +129,23 @@ impl Word {
     }
 
     /// The CPU whose registers are the newest state, if any are (I4).
+    #[inline]
     pub(super) fn live_cpu(self) -> Option<CpuId> {
         if self.is_live() { self.cpu() } else { None }
     }
 
+    #[inline]
     pub(super) fn is_live_on(self, cpu: CpuId) -> bool {
-        self.live_cpu() == Some(cpu)
+        self.0 & (LIVE | CPU_MASK << CPU_SHIFT) == LIVE | (cpu.index() as u64 + 1) << CPU_SHIFT
     }
 
     /// Does the two-way link hold: is this word clean on `cpu`, and do its registers, which `tag` describes, still equal
     /// the LWP's memory?
+    #[inline]
     pub(super) fn links(self, cpu: CpuId, tag: Tag) -> bool {
-        !self.is_live()
-            && self.is_valid()
-            && self.cpu() == Some(cpu)
-            && !tag.is_live()
-            && tag.serial() != Serial::NONE
-            && self.0 >> SERIAL_SHIFT == tag.serial().0
+        tag == Tag::clean(tag.serial())
+            && tag != Tag::NONE
+            && self == Self::clean(cpu, tag.serial())
     }
 }
 
@@ -148,32 +161,39 @@ impl Tag {
     pub(super) const SECTION: Self = Self(SECTION);
 
     /// The owner's live registers.
+    #[inline]
     pub(super) const fn live(serial: Serial) -> Self {
         Self(LIVE | (serial.0 << SERIAL_SHIFT))
     }
 
     /// Registers that equal the memory of the LWP whose word has the serial too.
+    #[inline]
     pub(super) const fn clean(serial: Serial) -> Self {
         Self(serial.0 << SERIAL_SHIFT)
     }
 
+    #[inline]
     pub(super) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
+    #[inline]
     pub(super) const fn raw(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(super) const fn is_live(self) -> bool {
         self.0 & LIVE != 0
     }
 
     /// Is a kernel section the owner?
+    #[inline]
     pub(super) const fn is_section(self) -> bool {
         self.0 & SECTION != 0
     }
 
+    #[inline]
     pub(super) const fn serial(self) -> Serial {
         Serial(self.0 >> SERIAL_SHIFT)
     }

@@ -416,3 +416,36 @@ fn adaptive_weighs_by_the_costs_that_it_was_told() {
     let [as_it_is, dear] = [Costs::default(), trap_is(100_000)].map(preloads_with);
     assert!(as_it_is > 150 && dear > as_it_is, "{as_it_is} {dear}");
 }
+
+/// The gate was left open over the kernel thread, and the registers are the LWP's own: only a policy that looks at slices closes it.
+#[test]
+fn who_comes_back_from_a_kernel_thread_finds_its_gate_as_its_policy_wants() {
+    for (of_unit, own, is_open) in [
+        (Policy::Lazy, None, true),
+        (Policy::Deferred, None, true),
+        (Policy::Eager, None, true),
+        (Policy::Adaptive, None, true),
+        (Policy::Probe, None, false),
+        (Policy::Lazy, Some(Policy::Probe), false),
+        (Policy::Probe, Some(Policy::Lazy), true),
+    ] {
+        let world = world(of_unit);
+        world.lwp(2).domain.set(0);
+        world.switch(0, Some(0));
+        world
+            .pcu
+            .set_lwp_policy(&mut world.current(0), own)
+            .unwrap();
+        write(&world, 0, 7);
+        let opened = || world.cpus[0].pcu.stats(FPU).reenables_switch;
+        for _ in 0..2 {
+            // Without the hook at the way out nothing is saved: the registers stay live.
+            world.switch_without_switch_out(0, Some(2));
+            assert!(world.cpus[0].open[0].get(), "left alone");
+            world.switch_without_switch_out(0, Some(0));
+            assert_eq!(world.cpus[0].open[0].get(), is_open, "{of_unit:?} {own:?}");
+            assert_eq!(opened(), 0, "nothing to be opened");
+            assert_eq!(write(&world, 0, 7), 7);
+        }
+    }
+}

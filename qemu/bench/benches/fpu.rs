@@ -24,6 +24,7 @@ fn main() -> ExitCode {
 #[cfg(all(target_arch = "x86_64", not(target_os = "none")))]
 mod native {
     use std::arch::asm;
+    use std::fs;
     use std::process::ExitCode;
     use std::ptr::NonNull;
 
@@ -195,7 +196,33 @@ mod native {
             plain[0], plain[1]
         );
         moves(mask, plain);
-        wipes(mask)
+        let result = wipes(mask);
+        match write_costs(mask) {
+            Ok(()) => result,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Leaves what a save and a restore of a state with vectors in use take where `cargo simulate --costs here` finds it.
+    fn write_costs(mask: u64) -> Result<(), String> {
+        let instruction = fpu::features()
+            .save_instruction()
+            .min(SaveInstruction::Xsavec);
+        let image = Area::image(mask & 0b110);
+        let mut area = Box::new(Area::ZERO);
+        let [save, restore] = [save, restore].map(|work| {
+            cycles(&image, &mut area, mask, |area| {
+                work(instruction, &image, area, mask)
+            })
+        });
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/pcu9");
+        let file = format!("{folder}/costs.json");
+        let costs = serde_json::json!({ "restore": restore, "save": save });
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, costs.to_string()));
+        written.map_err(|error| format!("{file}: {error}"))
     }
 
     /// The table of saves and restores.

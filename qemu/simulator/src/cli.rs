@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,11 +11,12 @@ use clap::{Args, Parser, Subcommand};
 use pcu9_runner::render_table;
 use pcu9_simulator::sweep::Results;
 use pcu9_simulator::synthetic::{Habit, Synthetic};
-use pcu9_simulator::{Contender, Counts, Leak, Table, Workload, optimum, replay, trace};
+use pcu9_simulator::{Contender, Counts, Leak, Table, Workload, optimum, plot, replay, trace};
 
 const HELP: &str = "\
-Machines, for --costs: milan, skylake, risc (traps are cheap), amx (states are large); figures in
-place of a machine's own follow its name: --costs milan,t=1200,r=250,s=90,x=100,i=4000,wipe=40.
+Machines, for --costs: milan, skylake, risc (traps are cheap), amx (states are large), here (what
+`cargo bench --bench fpu` measured of this one, the rest as milan); figures in place of a machine's
+own follow its name: --costs here,t=1200,x=100,i=4000,wipe=40.
   t trap  r restore  s save  x the gate opened or closed  i cross-call  wipe; all in cycles
 
 The rows: pcu9's own policies, by the crate's code; models of NetBSD's pcu(9), of the same with
@@ -25,6 +26,18 @@ of a clairvoyant, who takes no trap, never moves the gate, and loads only what i
 
 Exit status: 0 all is well; 1 a promise is not kept, or a file cannot be read or written; 2 a
 wrong command line.";
+
+/// Prints a line; the reader of a pipe that has gone is nobody to be told.
+macro_rules! say {
+    ($($format:tt)*) => {
+        if let Err(error) = writeln!(std::io::stdout(), $($format)*) {
+            if error.kind() == ErrorKind::BrokenPipe {
+                std::process::exit(0);
+            }
+            panic!("stdout: {error}");
+        }
+    };
+}
 
 /// Replays who ran where, and says what each policy of switching the FPU would have cost.
 #[derive(Debug, Parser)]
@@ -62,7 +75,22 @@ enum Command {
         )]
         json: PathBuf,
     },
+    /// Make charts and the README's table of what `sweep` wrote
+    Plot {
+        /// What `sweep` wrote
+        #[arg(long, value_name = "FILE", default_value = RESULTS)]
+        json: PathBuf,
+        /// Where the charts go
+        #[arg(long, value_name = "FOLDER", default_value = "target/pcu9")]
+        charts: PathBuf,
+        /// Put the table into this file, in the place of the one that is there; else it is printed
+        #[arg(long, value_name = "FILE")]
+        readme: Option<PathBuf>,
+    },
 }
+
+/// Where the results of a sweep lie.
+const RESULTS: &str = "target/pcu9/simulator.json";
 
 /// Under which rule, and at which costs.
 #[derive(Debug, Args)]
@@ -123,6 +151,11 @@ pub(crate) fn main() -> ExitCode {
             Ok(())
         }
         Command::Sweep { json } => sweep(&json),
+        Command::Plot {
+            json,
+            charts,
+            readme,
+        } => draw(&json, &charts, readme.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,7 +196,7 @@ impl Made {
 /// Prints a table for each machine.
 fn show(workload: &Workload, shown: &Shown) {
     let (entering, uses) = workload.user_slices();
-    println!(
+    say!(
         "{} CPUs, {} LWPs, {} slices, {entering} of them enter user mode, {uses} of these use the unit; pcu9's leak rule: {}\n",
         workload.n_cpus,
         workload.domains.len(),
@@ -189,9 +222,9 @@ fn show(workload: &Workload, shown: &Shown) {
                 (contender, counts)
             })
             .collect();
-        println!("{}: {table}", table.name);
-        print!("{}", text(workload, table, &rows));
-        println!("  {:.1} s\n", begin.elapsed().as_secs_f64());
+        say!("{}: {table}", table.name);
+        say!("{}", text(workload, table, &rows).trim_end());
+        say!("  {:.1} s\n", begin.elapsed().as_secs_f64());
         fixed = rows
             .into_iter()
             .filter(|(contender, _)| !contender.is_adaptive())
@@ -264,8 +297,8 @@ fn sweep(json: &Path) -> Result<(), String> {
     }
     let text = serde_json::to_string(&results).map_err(|error| to_file(&error))?;
     fs::write(json, text).map_err(|error| to_file(&error))?;
-    print!("{}", render_table(&results.summary()));
-    println!("{} cells, in {}", results.cells.len(), json.display());
+    say!("{}", render_table(&results.summary()).trim_end());
+    say!("{} cells, in {}", results.cells.len(), json.display());
     let violations = results.check();
     for violation in &violations {
         eprintln!("error: {violation}");
@@ -275,4 +308,39 @@ fn sweep(json: &Path) -> Result<(), String> {
     } else {
         Err(format!("{} promises are not kept", violations.len()))
     }
+}
+
+fn draw(json: &Path, charts: &Path, readme: Option<&Path>) -> Result<(), String> {
+    let at = |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let text = fs::read_to_string(json)
+        .map_err(|error| at(json, &format!("{error}; `cargo simulate sweep` writes it")))?;
+    let results: Results = serde_json::from_str(&text).map_err(|error| {
+        at(
+            json,
+            &format!("{error}; `cargo simulate sweep` writes it anew"),
+        )
+    })?;
+    fs::create_dir_all(charts).map_err(|error| at(charts, &error))?;
+    for file in plot::write(&results, charts).map_err(|error| at(charts, &error))? {
+        say!("{}", file.display());
+    }
+    let table = plot::markdown(&results);
+    let Some(readme) = readme else {
+        say!("\n{table}");
+        return Ok(());
+    };
+    let text = fs::read_to_string(readme).map_err(|error| at(readme, &error))?;
+    let (before, rest) = text.split_once(plot::BEGIN).ok_or_else(|| {
+        at(
+            readme,
+            &format!("no line `{}` where the table could go", plot::BEGIN),
+        )
+    })?;
+    let (_, after) = rest.split_once(plot::END).ok_or_else(|| {
+        at(
+            readme,
+            &format!("no line `{}` where the table ends", plot::END),
+        )
+    })?;
+    fs::write(readme, [before, &table, after].concat()).map_err(|error| at(readme, &error))
 }

@@ -1,6 +1,7 @@
 //! What happened, and what that costs on which machine.
 
 use std::fmt;
+use std::fs;
 use std::str::FromStr;
 
 use pcu9::pcu::Costs;
@@ -70,6 +71,36 @@ impl Table {
         Self::all().into_iter().find(|table| table.name == name)
     }
 
+    /// The machine that the program runs on: R and S as `cargo bench` measured them; what takes a kernel to measure is Zen 3's.
+    ///
+    /// # Errors
+    ///
+    /// When `cargo bench` left no figures.
+    pub fn here() -> Result<Self, String> {
+        const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/pcu9/costs.json");
+        #[derive(Deserialize)]
+        struct Measured {
+            restore: u32,
+            save: u32,
+        }
+        let wrong = |error: &dyn fmt::Display| {
+            format!("{FILE}: {error}; `cargo bench --bench fpu` writes it")
+        };
+        let text = fs::read_to_string(FILE).map_err(|error| wrong(&error))?;
+        let Measured { restore, save } =
+            serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let costs = Costs {
+            restore,
+            save,
+            ..Costs::ZEN3
+        };
+        Ok(Self {
+            name: "here".to_owned(),
+            costs,
+            wipe: 40,
+        })
+    }
+
     /// What `counts` come to, in cycles.
     pub fn cost(&self, counts: &Counts) -> u64 {
         let Costs {
@@ -107,8 +138,11 @@ impl FromStr for Table {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let mut table = Self::named(name)
-            .ok_or_else(|| format!("no machine `{name}`: there are {}", known()))?;
+        let mut table = match name {
+            "here" => Self::here()?,
+            name => Self::named(name)
+                .ok_or_else(|| format!("no machine `{name}`: there are {}, here", known()))?,
+        };
         for word in words {
             let figure = word
                 .split_once('=')

@@ -6,6 +6,7 @@
 //! | who decides: the crate's own code on a machine of counters, and models of other kernels | `replay`, `machine`, `models` |
 //! | what it comes to: [`Counts`], [`Table`], and what nobody can go below | `cost`, `clairvoyant` |
 //! | the whole grid, and what the design promises of it | [`sweep`] |
+//! | its results as charts and as the README's table | [`plot`] |
 //!
 //! Nothing here imitates the crate: its policies run as [`Pcu`](pcu9::pcu::Pcu) itself, under a kernel whose unit is a counter. The
 //! machine checks, at each use, that the registers hold what the LWP left.
@@ -15,6 +16,7 @@ mod clairvoyant;
 mod cost;
 mod machine;
 mod models;
+pub mod plot;
 mod replay;
 pub mod sweep;
 pub mod synthetic;
