@@ -181,7 +181,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, one domain",
             bound: 16,
-            may: 195,
+            may: 105,
         };
         one_of_two(case, &cost, |_| domain);
     }
@@ -191,7 +191,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, Trusting",
             bound: 16,
-            may: 195,
+            may: 105,
         };
         one_of_two(case, &cost, |_| new_domain());
     }
@@ -202,7 +202,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, a kernel thread beside it",
             bound: 16,
-            may: 82,
+            may: 52,
         };
         one_of_two(case, &cost, |nth| if nth == 0 { domain } else { 0 });
     }
@@ -211,7 +211,7 @@ mod kernel {
         let cost = Cost {
             what: "both use it, Deferred",
             bound: 40,
-            may: 556,
+            may: 505,
         };
         for n_lwps in [2, 8, 64, 512] {
             case.trusting();
@@ -240,7 +240,7 @@ mod kernel {
         let cost = Cost {
             what: "a trap that steals",
             bound: 120,
-            may: 336,
+            may: 265,
         };
         with_lwps(
             case,

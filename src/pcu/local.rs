@@ -72,7 +72,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     /// The LWP whose live registers this CPU holds in `unit`.
     pub(super) fn live_owner(&self, unit: UnitId) -> Option<NonNull<K::Lwp>> {
-        self.cpu.owner(unit)
+        self.cpu.live_owner(unit)
     }
 
     /// Does this CPU's side of the relation agree with the word of `lwp` (I3)?
@@ -85,7 +85,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         if !self.cpu.is_enabled(unit.id) {
             // SAFETY: at IPL_PCU; the caller is about to touch registers, or serves the live owner.
             unsafe { (unit.unit_enable)() };
-            self.cpu.set_enabled(self.cpu.enabled() | unit.id.bit());
+            self.cpu.set_enabled(unit.id);
         }
     }
 
@@ -94,14 +94,14 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         if self.cpu.is_enabled(unit.id) && !self.cpu.tag(unit.id).is_section() {
             // SAFETY: at IPL_PCU; nobody who runs here may use the unit untrapped from now on.
             unsafe { (unit.unit_trap)() };
-            self.cpu.set_enabled(self.cpu.enabled() & !unit.id.bit());
+            self.cpu.set_disabled(unit.id);
         }
     }
 
     /// Takes note that the hardware's gate is closed, since a use has just trapped; says whether the shadow had it open.
     pub(super) fn gate_was_closed(&self, unit: UnitId) -> bool {
         let was_open = self.cpu.is_enabled(unit);
-        self.cpu.set_enabled(self.cpu.enabled() & !unit.bit());
+        self.cpu.set_disabled(unit);
         was_open
     }
 
@@ -172,19 +172,31 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     /// Makes room: the live registers of whoever owns the unit here are saved and given up.
     pub(super) fn evict(&self, unit: &UnitOps<K::Lwp>) {
+        if self.live_owner(unit.id).is_some() {
+            self.open(unit);
+            self.evict_from_open(unit);
+        }
+    }
+
+    /// The same with the gate open.
+    #[inline]
+    fn evict_from_open(&self, unit: &UnitOps<K::Lwp>) {
         if let Some(owner) = self.live_owner(unit.id) {
-            self.save(unit, owner);
+            self.save_from_open(unit, owner);
             self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
         }
     }
 
     /// Loads the state of `lwp`, which is current here and live nowhere, and makes it the owner with the gate open.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a load is one function")]
     pub(super) fn acquire(
         &self,
         unit: &UnitOps<K::Lwp>,
         lwp: NonNull<K::Lwp>,
     ) -> Result<(), StateError> {
-        self.evict(unit);
+        self.open(unit);
+        self.evict_from_open(unit);
         let pcu = self.lwp_pcu(lwp);
         let must_load = pcu.word(unit.id).is_valid() && !pcu.is_known_initial(unit.id);
         let flags = if must_load {
@@ -192,7 +204,6 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         } else {
             LoadFlags::INIT
         };
-        self.open(unit);
         // SAFETY: at IPL_PCU, `lwp` is current, the last owner was evicted, the gate is open.
         if let Err(error) = unsafe { (unit.state_load)(lwp, flags) } {
             // The registers may hold a part of the image, or what the last owner left: nobody's, then (I5).
@@ -248,8 +259,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     ) -> Result<(), StateError> {
         // SAFETY: at IPL_PCU, `lwp` is current, the registers are its live state (I3), the gate is open.
         if let Err(error) = unsafe { (unit.state_load)(lwp, LoadFlags::REENABLE) } {
-            counters.failed.bump();
-            return Err(error);
+            return Err(note_failure(counters, error));
         }
         counters.reenables_load.bump();
         Ok(())
@@ -428,6 +438,11 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     fn save(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
         self.open(unit);
+        self.save_from_open(unit, owner);
+    }
+
+    #[inline]
+    fn save_from_open(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
         // SAFETY: at IPL_PCU, this CPU holds the live registers of `owner` (I3), the gate is open.
         unsafe { (unit.state_save)(owner) };
         self.cpu.counters(unit.id).saves.bump();
@@ -452,4 +467,12 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         // SAFETY: as above. This CPU is the one that the word names (I2), and nothing touches the LWP afterwards (I7).
         unsafe { LwpPcu::give_up(pcu, unit.id, word) };
     }
+}
+
+/// Out of the way of what succeeds.
+#[cold]
+#[inline(never)]
+fn note_failure(counters: &UnitCounters, error: StateError) -> StateError {
+    counters.failed.bump();
+    error
 }

@@ -70,6 +70,7 @@ mod flush;
 #[cfg(not(loom))]
 mod layout;
 mod life;
+mod load;
 mod local;
 mod ops;
 mod policy;
@@ -83,12 +84,13 @@ mod word;
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 pub use self::costs::Costs;
 #[cfg(not(loom))]
 pub use self::layout::Layout;
-pub use self::ops::{CoreDump, LoadError, Replacing};
+pub use self::load::LoadError;
+pub use self::ops::{CoreDump, Replacing};
 pub use self::policy::{Policy, PolicyError, WriteBackAtIdle};
 pub use self::section::{Section, SectionError};
 pub use self::state::{CpuPcu, LwpPcu};
@@ -124,8 +126,12 @@ pub struct AcceptLazyFp;
 pub struct Pcu<K: Kernel<N>, const N: usize> {
     units: [Option<UnitOps<K::Lwp>>; N],
     policies: [AtomicU8; N],
+    /// Bit U: the table has a unit U.
+    present: u32,
     /// Bit U: a use of unit U does not trap, so that a state is brought in at every switch, the initial one before user mode.
     untrappable: u32,
+    /// Bit U: the policy of unit U is another than [`Policy::Lazy`], so that a switch may move a state.
+    movers: AtomicU32,
     leak_rule: AtomicU8,
     write_back_at_idle: AtomicBool,
     rule: SharedRule,
@@ -149,7 +155,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[doc(alias = "pcu_ops_md_defs")]
     pub const unsafe fn new(units: [Option<UnitOps<K::Lwp>>; N]) -> Self {
         let mut policies = [const { AtomicU8::new(Policy::Lazy.encode()) }; N];
-        let mut untrappable = 0;
+        let (mut present, mut untrappable) = (0, 0);
         let mut index = 0;
         while index < N {
             if let Some(unit) = &units[index] {
@@ -157,6 +163,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                     unit.id.index() == index,
                     "a unit stands in another unit's slot"
                 );
+                present |= unit.id.bit();
                 if !unit.use_traps {
                     untrappable |= unit.id.bit();
                     policies[index] = AtomicU8::new(Policy::Deferred.encode());
@@ -167,7 +174,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         Self {
             units,
             policies,
+            present,
             untrappable,
+            // Units whose use does not trap are `Deferred` from the start.
+            movers: AtomicU32::new(untrappable),
             leak_rule: AtomicU8::new(DOMAIN_AWARE),
             write_back_at_idle: AtomicBool::new(false),
             rule: SharedRule::new(Costs::ZEN3),
@@ -192,6 +202,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             self.policies[index] = AtomicU8::new(policy.encode());
             index += 1;
         }
+        let is_lazy = policy.encode() == Policy::Lazy.encode();
+        self.movers = AtomicU32::new(if is_lazy { 0 } else { u32::MAX });
         self
     }
 
@@ -217,18 +229,18 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         self.units.get(unit.index())?.as_ref()
     }
 
-    /// The units of a mask, in the order of their numbers.
+    /// The units of a mask of units of this table, in the order of their numbers.
     #[inline]
-    fn units_in(&self, mut mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
-        core::iter::from_fn(move || {
-            while mask != 0 {
-                let index = mask.trailing_zeros() as usize;
-                mask &= mask - 1;
-                if let Some(unit) = self.units.get(index)? {
-                    return Some(unit);
-                }
-            }
-            None
+    fn units_in(&self, mask: u32) -> impl Iterator<Item = &UnitOps<K::Lwp>> {
+        debug_assert_eq!(mask & !self.present, 0, "a unit of another table");
+        UnitId::in_mask::<N>(mask).map(|unit| {
+            // SAFETY: a bit of the mask is that of a unit of the table, which stands in the slot of its number.
+            let slot = unsafe { self.units.get_unchecked(unit.place::<N>()) };
+            // SAFETY: as above, the slot is not empty.
+            let ops = unsafe { slot.as_ref().unwrap_unchecked() };
+            // SAFETY: as above; what is known of the number need not be looked up.
+            unsafe { core::hint::assert_unchecked(ops.id.index() == unit.index()) };
+            ops
         })
     }
 

@@ -1,15 +1,14 @@
 //! The operations of pcu(9), NetBSD's names without the prefix.
 
-use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use super::Pcu;
 use super::local::{Command, Local};
-use super::unit::{StateError, UnitId, UnitOps};
+use super::unit::{UnitId, UnitOps};
 use super::word::Validity;
-use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
+use crate::kernel::{CpuId, Held, IplPcu, Kernel, NoAnswer};
 use crate::shared;
 
 /// Is the LWP being dumped? Then [`Pcu::save_all`] gives the registers up too, so that the dumper finds everything in
@@ -20,40 +19,6 @@ pub enum CoreDump {
     No,
     /// Yes: saving gives them up.
     Yes,
-}
-
-/// The current LWP did not get the unit; nobody's state was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The kernel's table has no such unit.
-    NoSuchUnit(UnitId),
-    /// The CPU that holds the state does not answer, or the caller's token does not let it be asked.
-    NoAnswer(CpuId),
-    /// The unit did not load: no area, or a bad image. Registers that were not the LWP's own were wiped.
-    State(StateError),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSuchUnit(unit) => write!(f, "no unit {} in the kernel's table", unit.index()),
-            Self::NoAnswer(cpu) => write!(
-                f,
-                "the state is on cpu {}, which does not answer",
-                cpu.index()
-            ),
-            Self::State(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for LoadError {}
-
-impl From<NoAnswer> for LoadError {
-    fn from(NoAnswer(cpu): NoAnswer) -> Self {
-        Self::NoAnswer(cpu)
-    }
 }
 
 /// The proof that an LWP has no state in a unit and that its memory is the bearer's to write, for the time of
@@ -77,74 +42,7 @@ impl<L> Replacing<'_, L> {
     }
 }
 
-/// Who asks for a load: only the counters differ.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Trap,
-    /// A trap although the core had opened the gate: something else closed it.
-    SpuriousTrap,
-    Call,
-}
-
-/// What a load found on this CPU.
-enum Round {
-    Done(Result<(), StateError>),
-    Fetch(CpuId),
-}
-
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
-    /// Loads `unit` for the current LWP, taking it from whoever holds it. NetBSD: `pcu_load`.
-    ///
-    /// Context: current LWP, below `IPL_PCU`, not from an interrupt; may wait for a cross-call.
-    ///
-    /// # Errors
-    ///
-    /// [`LoadError`]; the LWP's state stays where it was.
-    #[doc(alias = "pcu_load")]
-    pub fn load(&self, lwp: &mut Current<'_, K, N>, unit: UnitId) -> Result<(), LoadError> {
-        let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
-        let ipl = IplPcu::up(lwp.kernel());
-        let cpu = ipl.kernel().this_cpu_pcu(&ipl);
-        let counters = cpu.counters(unit);
-        counters.loads.bump();
-        // What a kernel that loads before each use of its own finds mostly; the gate stays open.
-        if cpu.is_enabled(unit) && cpu.owner(unit) == Some(lwp.lwp()) {
-            return match Local::<K, N>::reenable_in_place(counters, slot, lwp.lwp()) {
-                Ok(()) => Ok(()),
-                Err(error) => Err(LoadError::State(error)),
-            };
-        }
-        self.load_for(ipl, lwp, slot, Cause::Call)
-    }
-
-    /// Serves the unit's trap (`#NM` on x86): what [`load`](Self::load) does, and counted as a trap.
-    ///
-    /// An LWP that finds its registers still here is re-enabled, never reloaded: they may be newer than memory.
-    ///
-    /// Context: the trap's entry, which left interrupts off (an interrupt gate) and took the bracket over with
-    /// [`IplPcu::adopt`]: had the LWP migrated since, the trap would say nothing about the gate of the CPU that it is on. No
-    /// lock is held that the scheduler takes; may go below `IPL_PCU` and wait for a cross-call; returns there.
-    ///
-    /// # Errors
-    ///
-    /// As [`load`](Self::load): the kernel turns it into a signal, or ends the LWP.
-    pub fn trap(
-        &self,
-        ipl: IplPcu<'_, K, N>,
-        lwp: &mut Current<'_, K, N>,
-        unit: UnitId,
-    ) -> Result<(), LoadError> {
-        let slot = self.unit(unit).ok_or(LoadError::NoSuchUnit(unit))?;
-        let local = self.local(&ipl);
-        local.cpu.counters(slot.id).traps.bump();
-        let cause = if local.gate_was_closed(slot.id) {
-            Cause::SpuriousTrap
-        } else {
-            Cause::Trap
-        };
-        self.load_for(ipl, lwp, slot, cause)
-    }
-
     /// Brings memory up to date and gives the registers up. NetBSD: `pcu_save`.
     ///
     /// Context: the LWP's holder, below `IPL_PCU`; may wait for a cross-call. The current LWP's next use traps.
@@ -330,24 +228,49 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                 local.id,
                 local.cpu
             );
-            match word.live_cpu() {
-                None => {
-                    local.apply_to_memory(unit, lwp.lwp(), command);
-                    Self::close_over(&local, unit, lwp);
-                    return Ok(());
-                }
-                Some(holder) if holder == local.id => {
-                    local.apply(unit, lwp.lwp(), command);
-                    return Ok(());
-                }
-                Some(holder) => {
-                    let request = self.ask(&local, unit, holder, lwp.lwp(), command);
-                    if self.send(kernel, ipl, &request)? {
-                        return Ok(());
-                    }
-                }
+            if word.is_live_on(local.id) {
+                local.apply(unit, lwp.lwp(), command);
+                return Ok(());
+            }
+            let Some(holder) = word.live_cpu() else {
+                local.apply_to_memory(unit, lwp.lwp(), command);
+                Self::close_over(&local, unit, lwp);
+                return Ok(());
+            };
+            if self.send_to(ipl, unit, holder, lwp.lwp(), command)? {
+                return Ok(());
             }
         }
+    }
+
+    /// Asks `holder` to do `command` to `owner`: publishes the request at `IPL_PCU` and waits below it. Says whether the holder did
+    /// it, or found another owner.
+    #[inline(never)]
+    pub(super) fn send_to(
+        &self,
+        ipl: IplPcu<'_, K, N>,
+        unit: &UnitOps<K::Lwp>,
+        holder: CpuId,
+        owner: NonNull<K::Lwp>,
+        command: Command<K::Lwp>,
+    ) -> Result<bool, NoAnswer> {
+        let kernel = ipl.kernel();
+        self.local(&ipl).cpu.counters(unit.id).xcalls.bump();
+        let request = Request {
+            pcu: self,
+            unit,
+            owner,
+            command,
+            served: shared::AtomicBool::new(false),
+        };
+        kernel.cross_call(ipl, holder, &|ipl| request.serve(ipl))?;
+        let served = request.served.load(Ordering::Relaxed);
+        if !served {
+            let ipl = IplPcu::up(kernel);
+            let local = self.local(&ipl);
+            local.cpu.counters(unit.id).xcalls_raced.bump();
+        }
+        Ok(served)
     }
 
     /// Closes the gate over a current LWP that is live nowhere. It is closed already, unless this is a kernel thread that had no
@@ -357,126 +280,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             local.close(unit);
         }
     }
-
-    /// Makes the request to `holder`, and counts it here.
-    pub(super) fn ask<'a>(
-        &'a self,
-        local: &Local<'_, K, N>,
-        unit: &'a UnitOps<K::Lwp>,
-        holder: CpuId,
-        owner: NonNull<K::Lwp>,
-        command: Command<K::Lwp>,
-    ) -> Request<'a, K, N> {
-        local.cpu.counters(unit.id).xcalls.bump();
-        Request {
-            pcu: self,
-            unit,
-            holder,
-            owner,
-            command,
-            served: shared::AtomicBool::new(false),
-        }
-    }
-
-    #[inline(never)]
-    fn load_for(
-        &self,
-        mut ipl: IplPcu<'_, K, N>,
-        lwp: &Current<'_, K, N>,
-        unit: &UnitOps<K::Lwp>,
-        cause: Cause,
-    ) -> Result<(), LoadError> {
-        let kernel = ipl.kernel();
-        loop {
-            let local = self.local(&ipl);
-            match self.load_here(&local, unit, lwp.lwp(), cause) {
-                Round::Done(result) => return result.map_err(LoadError::State),
-                Round::Fetch(holder) if !ipl.may_wait() => {
-                    local.cpu.counters(unit.id).failed.bump();
-                    return Err(LoadError::NoAnswer(holder));
-                }
-                Round::Fetch(holder) => {
-                    let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
-                    let answer = self.send(kernel, ipl, &request);
-                    // The LWP may have migrated while it waited: everything is read anew.
-                    ipl = IplPcu::up(kernel);
-                    if let Err(error) = answer {
-                        self.local(&ipl).cpu.counters(unit.id).failed.bump();
-                        return Err(error.into());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Publishes the request at `IPL_PCU` and waits below it; says whether the holder did it, or found another owner.
-    pub(super) fn send(
-        &self,
-        kernel: &K,
-        ipl: IplPcu<'_, K, N>,
-        request: &Request<'_, K, N>,
-    ) -> Result<bool, NoAnswer> {
-        kernel.cross_call(ipl, request.holder, &|ipl| request.serve(ipl))?;
-        let served = request.served.load(Ordering::Relaxed);
-        if !served {
-            let ipl = IplPcu::up(kernel);
-            let local = self.local(&ipl);
-            local.cpu.counters(request.unit.id).xcalls_raced.bump();
-        }
-        Ok(served)
-    }
-
-    /// One round of a load, on the CPU where the LWP is now.
-    #[inline]
-    fn load_here(
-        &self,
-        local: &Local<'_, K, N>,
-        unit: &UnitOps<K::Lwp>,
-        lwp: NonNull<K::Lwp>,
-        cause: Cause,
-    ) -> Round {
-        let word = local.lwp_pcu(lwp).word(unit.id);
-        debug_assert!(
-            local.agrees(unit.id, lwp, word),
-            "{:?}: {word:?}, {:?}",
-            local.id,
-            local.cpu
-        );
-        let counters = local.cpu.counters(unit.id);
-        let pcu = local.lwp_pcu(lwp);
-        if !word.is_live_on(local.id) {
-            if word.cpu().is_some_and(|cpu| cpu != local.id) {
-                let mut habits = pcu.habits();
-                habits.note_fetch(&self.rule.load());
-                pcu.set_habits(habits);
-            }
-            if let Some(holder) = word.live_cpu() {
-                return Round::Fetch(holder);
-            }
-            if !word.links(local.id, local.cpu.tag(unit.id)) {
-                pcu.note_use();
-                return Round::Done(local.acquire(unit, lwp));
-            }
-        }
-        pcu.note_use();
-        let result = local.reenable(unit, lwp);
-        if result.is_ok() {
-            match cause {
-                Cause::Call => &counters.reenables_load,
-                Cause::SpuriousTrap => &counters.spurious,
-                Cause::Trap => &counters.reenables_trap,
-            }
-            .bump();
-        }
-        Round::Done(result)
-    }
 }
 
 /// What one CPU asks of another. It lives on the asker's stack until the answer.
-pub(super) struct Request<'a, K: Kernel<N>, const N: usize> {
+struct Request<'a, K: Kernel<N>, const N: usize> {
     pcu: &'a Pcu<K, N>,
     unit: &'a UnitOps<K::Lwp>,
-    holder: CpuId,
     owner: NonNull<K::Lwp>,
     command: Command<K::Lwp>,
     served: shared::AtomicBool,

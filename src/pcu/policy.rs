@@ -55,9 +55,6 @@ impl Policy {
         !matches!(self, Self::Deferred | Self::Eager)
     }
 
-    /// The last code of those that do nothing at a switch to an LWP whose registers are live and whose gate is open.
-    pub(super) const LAST_QUIET: u8 = Self::Eager.encode();
-
     /// As a small number; 0 is left for "none of its own".
     pub(super) const fn encode(self) -> u8 {
         self as u8 + 1
@@ -133,6 +130,11 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             return Err(PolicyError::NeedsTraps(unit));
         }
         self.policies[unit.index()].store(policy.encode(), Ordering::Relaxed);
+        if policy == Policy::Lazy {
+            self.movers.fetch_and(!unit.bit(), Ordering::Relaxed);
+        } else {
+            self.movers.fetch_or(unit.bit(), Ordering::Relaxed);
+        }
         Ok(self.empty_all(lwp.kernel(), cpus)?)
     }
 

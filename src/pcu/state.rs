@@ -25,6 +25,9 @@ pub struct CpuPcu<L, const N: usize> {
     /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
     pub(super) residue_summary: atomic::AtomicU64,
     pub(super) serial: atomic::AtomicU64,
+    /// Null, or the LWP whose switch-in would find nothing to do: a note of what the rest says, dropped when any of it changes. It owns
+    /// units here, so it is not freed before; an identity all the same.
+    settled: AtomicPtr<L>,
     /// Last, so that everything before it has its place for every `N`.
     pub(super) units: [CpuUnit<L>; N],
 }
@@ -66,6 +69,7 @@ impl<L, const N: usize> CpuPcu<L, N> {
             section_depth: atomic::AtomicU32::new(0),
             residue_summary: atomic::AtomicU64::new(NO_DOMAIN),
             serial: atomic::AtomicU64::new(0),
+            settled: AtomicPtr::new(null_mut()),
         }
     }
 
@@ -81,18 +85,36 @@ impl<L, const N: usize> CpuPcu<L, N> {
         }
     }
 
-    /// Are the live registers of the unit with this index those of `lwp`?
+    /// What this CPU knows of a unit of its table.
     #[inline]
-    pub(super) fn is_owner(&self, index: usize, lwp: NonNull<L>) -> bool {
-        self.units.get(index).is_some_and(|slot| {
-            Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live()
-                && slot.owner.load(Ordering::Relaxed) == lwp.as_ptr()
-        })
+    fn slot(&self, unit: UnitId) -> &CpuUnit<L> {
+        // SAFETY: the core asks for units of the table alone, whose numbers are their places in it, as `Pcu::new` made sure; the
+        // table has N places. Numbers from outside go through `get`.
+        unsafe { self.units.get_unchecked(unit.place::<N>()) }
+    }
+
+    /// The LWP whose live registers this CPU holds in a unit of its table.
+    #[inline]
+    pub(super) fn live_owner(&self, unit: UnitId) -> Option<NonNull<L>> {
+        let slot = self.slot(unit);
+        if Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live() {
+            NonNull::new(slot.owner.load(Ordering::Relaxed))
+        } else {
+            None
+        }
+    }
+
+    /// Are the live registers of a unit of the table those of `lwp`?
+    #[inline]
+    pub(super) fn is_owner(&self, unit: UnitId, lwp: NonNull<L>) -> bool {
+        let slot = self.slot(unit);
+        Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live()
+            && slot.owner.load(Ordering::Relaxed) == lwp.as_ptr()
     }
 
     /// The LWP whose live registers this CPU holds, or else the other one, without a branch; and whether there is an owner.
     pub(super) fn owner_or(&self, unit: UnitId, other: NonNull<L>) -> (bool, NonNull<L>) {
-        let slot = &self.units[unit.index()];
+        let slot = self.slot(unit);
         let is_live = Tag::from_raw(slot.tag.load(Ordering::Relaxed)).is_live();
         let owner = slot.owner.load(Ordering::Relaxed);
         let lwp = select_unpredictable(is_live, owner, other.as_ptr());
@@ -121,31 +143,33 @@ impl<L, const N: usize> CpuPcu<L, N> {
     }
 
     pub(super) fn counters(&self, unit: UnitId) -> &UnitCounters {
-        &self.units[unit.index()].counters
+        &self.slot(unit).counters
     }
 
     pub(super) fn tag(&self, unit: UnitId) -> Tag {
-        Tag::from_raw(self.units[unit.index()].tag.load(Ordering::Relaxed))
+        Tag::from_raw(self.slot(unit).tag.load(Ordering::Relaxed))
     }
 
     pub(super) fn set_owner(&self, unit: UnitId, owner: Option<NonNull<L>>, tag: Tag) {
-        let slot = &self.units[unit.index()];
+        let slot = self.slot(unit);
         let owner = owner.map_or(null_mut(), NonNull::as_ptr);
         slot.owner.store(owner, Ordering::Relaxed);
         slot.tag.store(tag.raw(), Ordering::Relaxed);
+        self.unsettle();
     }
 
     pub(super) fn residue(&self, unit: UnitId) -> u64 {
-        self.units[unit.index()].residue.load(Ordering::Relaxed)
+        self.slot(unit).residue.load(Ordering::Relaxed)
     }
 
     /// Notes whose bits the registers of `unit` hold, and derives the summary anew.
     pub(super) fn set_residue(&self, unit: UnitId, domain: u64) {
-        let slot = &self.units[unit.index()];
+        let slot = self.slot(unit);
         if slot.residue.load(Ordering::Relaxed) == domain {
             return;
         }
         slot.residue.store(domain, Ordering::Relaxed);
+        self.unsettle();
         let summary = self.units.iter().fold(NO_DOMAIN, |summary, slot| {
             match slot.residue.load(Ordering::Relaxed) {
                 NO_DOMAIN => summary,
@@ -170,6 +194,7 @@ impl<L, const N: usize> CpuPcu<L, N> {
         }
         self.residue_summary.store(NO_DOMAIN, Ordering::Relaxed);
         self.attention.store(0, Ordering::Relaxed);
+        self.unsettle();
     }
 
     pub(super) fn residue_summary(&self) -> u64 {
@@ -187,10 +212,37 @@ impl<L, const N: usize> CpuPcu<L, N> {
         enabled
     }
 
-    pub(super) fn set_enabled(&self, enabled: u32) {
-        let residue = self.attention() & RESIDUE;
-        self.attention
-            .store(residue | u64::from(enabled), Ordering::Relaxed);
+    /// Notes that the gate of `unit` is open.
+    #[inline]
+    pub(super) fn set_enabled(&self, unit: UnitId) {
+        let attention = self.attention() | u64::from(unit.bit());
+        self.attention.store(attention, Ordering::Relaxed);
+        self.unsettle();
+    }
+
+    /// Notes that the gate of `unit` is closed.
+    #[inline]
+    pub(super) fn set_disabled(&self, unit: UnitId) {
+        let attention = self.attention() & !u64::from(unit.bit());
+        self.attention.store(attention, Ordering::Relaxed);
+        self.unsettle();
+    }
+
+    /// Would a switch-in of `lwp` find nothing to do, as the last one did?
+    #[inline]
+    pub(super) fn is_settled(&self, lwp: NonNull<L>) -> bool {
+        self.settled.load(Ordering::Relaxed) == lwp.as_ptr()
+    }
+
+    /// Notes that a switch-in of `lwp`, which owns units here, found nothing to do.
+    #[inline]
+    pub(super) fn settle(&self, lwp: NonNull<L>) {
+        self.settled.store(lwp.as_ptr(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn unsettle(&self) {
+        self.settled.store(null_mut(), Ordering::Relaxed);
     }
 
     pub(super) fn section_depth(&self) -> u32 {
@@ -280,15 +332,22 @@ impl<const N: usize> LwpPcu<N> {
         }
     }
 
+    /// Where the unit's state is, for a unit of the table.
+    #[inline]
+    fn cell(&self, unit: UnitId) -> &shared::AtomicU64 {
+        // SAFETY: as in `CpuPcu::slot`.
+        unsafe { self.words.get_unchecked(unit.place::<N>()) }
+    }
+
     /// Loads the word: Acquire, so that whoever sees "nowhere" also sees the image that the last holder wrote.
     pub(super) fn word(&self, unit: UnitId) -> Word {
-        Word::from_raw(self.words[unit.index()].load(Ordering::Acquire))
+        Word::from_raw(self.cell(unit).load(Ordering::Acquire))
     }
 
     /// Stores the word for the LWP's holder. Nobody else acts on what it says, and the next holder, on whichever CPU, gets the
     /// LWP itself through the kernel's own ordering; so Relaxed is enough.
     pub(super) fn set_word(&self, unit: UnitId, word: Word) {
-        self.words[unit.index()].store(word.raw(), Ordering::Relaxed);
+        self.cell(unit).store(word.raw(), Ordering::Relaxed);
     }
 
     /// Stores the word of an LWP that somebody else may load elsewhere, or free, as soon as the word is stored (I7). Release,
@@ -302,7 +361,9 @@ impl<const N: usize> LwpPcu<N> {
         let words = unsafe { &raw const (*this.as_ptr()).words };
         // SAFETY: as above; the reference is to an atomic, which asks nothing of the memory after its store.
         let words = unsafe { &*words };
-        words[unit.index()].store(word.raw(), Ordering::Release);
+        // SAFETY: as in `CpuPcu::slot`.
+        let word_of_unit = unsafe { words.get_unchecked(unit.place::<N>()) };
+        word_of_unit.store(word.raw(), Ordering::Release);
     }
 
     pub(super) fn used(&self) -> u32 {
@@ -404,88 +465,4 @@ impl fmt::Debug for Word {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{CpuPcu, Habits, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
-    use crate::pcu::policy::Policy;
-    use crate::pcu::unit::UnitId;
-
-    const UNITS: [UnitId; 3] = [UnitId::new(0), UnitId::new(1), UnitId::new(2)];
-
-    /// The domains of three units' residues in the order in which they are noted, and what their summary becomes.
-    #[test]
-    fn the_summary_of_the_residues_is_none_one_or_mixed() {
-        let cpu = CpuPcu::<(), 3>::new();
-        for (unit, domain, summary) in [
-            (0, 5, 5),
-            (1, 5, 5),
-            (1, NO_DOMAIN, 5),
-            (2, 6, MIXED_DOMAINS),
-            (0, NO_DOMAIN, 6),
-            (1, MIXED_DOMAINS, MIXED_DOMAINS),
-            (2, NO_DOMAIN, MIXED_DOMAINS),
-            (1, NO_DOMAIN, NO_DOMAIN),
-        ] {
-            cpu.set_residue(UNITS[unit], domain);
-            assert_eq!(
-                (cpu.residue(UNITS[unit]), cpu.residue_summary()),
-                (domain, summary)
-            );
-            assert_eq!(cpu.attention() == 0, summary == NO_DOMAIN);
-        }
-    }
-
-    #[test]
-    fn gates_and_residues_do_not_disturb_each_other() {
-        let cpu = CpuPcu::<(), 3>::new();
-        cpu.set_enabled(0b101);
-        cpu.set_residue(UNITS[0], 5);
-        assert_eq!(cpu.enabled(), 0b101);
-        assert_eq!(UNITS.map(|unit| cpu.is_enabled(unit)), [true, false, true]);
-        cpu.set_enabled(0);
-        assert_eq!(
-            (cpu.enabled(), cpu.residue_summary(), cpu.attention() != 0),
-            (0, 5, true)
-        );
-        cpu.set_residue(UNITS[0], NO_DOMAIN);
-        assert_eq!(cpu.attention(), 0);
-        cpu.set_enabled(0b010);
-        assert_ne!(cpu.attention(), 0);
-    }
-
-    #[test]
-    fn what_is_known_of_one_unit_says_nothing_of_another() {
-        let lwp = LwpPcu::<3>::new();
-        let known = || UNITS.map(|unit| lwp.is_known_initial(unit));
-        lwp.set_known_initial(UNITS[0]);
-        lwp.set_known_initial(UNITS[2]);
-        assert_eq!(known(), [true, false, true]);
-        lwp.forget_known_initial(UNITS[1]);
-        lwp.forget_known_initial(UNITS[0]);
-        assert_eq!(known(), [false, false, true]);
-    }
-
-    #[test]
-    fn habits_and_the_policy_share_a_word_and_come_back_whole() {
-        let some = Habits {
-            uses: 0x1234,
-            writes: 0x5678,
-            probe_in: 0x9abc,
-            doublings: 4,
-            ..Habits::default()
-        };
-        let lwp = LwpPcu::<1>::new();
-        lwp.set_policy(Some(Policy::Probe));
-        for flags in 0..8 {
-            let habits = Habits {
-                preload: flags & 1 != 0,
-                probing: flags & 2 != 0,
-                used: flags & 4 != 0,
-                ..some
-            };
-            lwp.set_habits(habits);
-            assert_eq!((lwp.habits(), lwp.policy()), (habits, Some(Policy::Probe)));
-        }
-        lwp.set_policy(None);
-        assert_eq!((lwp.habits(), lwp.policy()), (Habits::default(), None));
-    }
-}
+mod tests;

@@ -1,6 +1,5 @@
 //! The hooks of the scheduler and of the way to user mode: here the policies differ, and nowhere else.
 
-use core::num::NonZeroU32;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -10,7 +9,7 @@ use super::local::{Command, Local};
 use super::policy::Policy;
 use super::state::LwpPcu;
 use super::unit::UnitOps;
-use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel};
+use crate::kernel::{CpuId, Current, Domain, Held, IplPcu, Kernel};
 
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Takes note that the current LWP leaves this CPU: policies that write through, save here.
@@ -22,7 +21,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// Context: the scheduler, at `IPL_PCU`, before the LWP can be picked elsewhere; does not wait, cannot fail.
     #[inline]
     pub fn switch_out(&self, ipl: &IplPcu<'_, K, N>, lwp: &mut Current<'_, K, N>) {
-        if used_by(ipl, lwp) != 0 {
+        // SAFETY: P4 holds for an LWP with a token.
+        let pcu = unsafe { ipl.kernel().lwp_pcu(lwp.lwp()) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let pcu = unsafe { pcu.as_ref() };
+        let used = pcu.used();
+        if used != 0 && self.may_move(used, pcu) {
             self.leave(ipl.kernel(), lwp.lwp());
         }
     }
@@ -78,8 +82,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             match self.complete(&local, lwp.lwp()) {
                 Some((unit, holder)) if ipl.may_wait() => {
                     let kernel = ipl.kernel();
-                    let request = self.ask(&local, unit, holder, lwp.lwp(), Command::SaveRelease);
-                    let answer = self.send(kernel, ipl, &request);
+                    let answer = self.send_to(ipl, unit, holder, lwp.lwp(), Command::SaveRelease);
                     // The LWP may have migrated while it waited: everything is read anew.
                     ipl = IplPcu::up(kernel);
                     if answer.is_err() {
@@ -96,21 +99,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[inline(never)]
     fn leave(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: the caller has a token. Made anew here, it costs the hit path nothing.
-        let ipl = unsafe { IplPcu::assume(kernel) };
-        // SAFETY: P4 holds for the LWP that leaves.
-        let pcu = unsafe { kernel.lwp_pcu(lwp) };
-        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
-        let pcu = unsafe { pcu.as_ref() };
-        let is_lazy = |index| self.policy_code(index) == Some(Policy::Lazy.encode());
-        let is_usual = !pcu.has_policy() && !kernel.this_cpu_pcu(&ipl).in_section();
-        if !is_usual || !indices(pcu.used()).all(is_lazy) {
-            self.leave_by_policy(kernel, lwp);
-        }
-    }
-
-    #[inline(never)]
-    fn leave_by_policy(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
-        // SAFETY: as in `leave`.
         let ipl = unsafe { IplPcu::assume(kernel) };
         let local = &self.local(&ipl);
         local.assert_no_section();
@@ -153,46 +141,93 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     #[inline(never)]
     fn arrive_on(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
-        if !self.is_in_place(&unsafe { IplPcu::assume(kernel) }, lwp) {
-            self.arrive_anew(kernel, lwp);
+        let ipl = unsafe { IplPcu::assume(kernel) };
+        let cpu = kernel.this_cpu_pcu(&ipl);
+        // SAFETY: P4 holds for the LWP that arrives.
+        let pcu = unsafe { kernel.lwp_pcu(lwp) };
+        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
+        let used = unsafe { pcu.as_ref() }.used();
+        // Its holder may have given it a state of another unit meanwhile, in memory.
+        if cpu.is_settled(lwp) && used == cpu.enabled() {
+            debug_assert!(self.is_in_place(&ipl, lwp), "{lwp:?}: {cpu:?}");
+        } else {
+            self.arrive_off(kernel, lwp);
         }
     }
 
     /// Is there nothing to do for `lwp`, which comes back to live registers of its own in all units that it used, with their gates
-    /// open and no others? A policy that counts slices, or closes gates to see who uses them, has something to do.
-    #[inline]
+    /// open and no others?
     fn is_in_place(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) -> bool {
-        let kernel = ipl.kernel();
-        let cpu = kernel.this_cpu_pcu(ipl);
-        // SAFETY: P4 holds for the LWP that arrives.
-        let pcu = unsafe { kernel.lwp_pcu(lwp) };
-        // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
-        let pcu = unsafe { pcu.as_ref() };
-        let used = pcu.used() | self.untrappable;
-        if used != cpu.enabled() || pcu.has_policy() {
-            return false;
-        }
-        // SAFETY: P4 holds, as above.
-        let domain = unsafe { kernel.domain(lwp) };
-        if domain.is_some_and(|domain| cpu.residue_summary() != domain.get()) {
-            return false;
-        }
-        indices(used).all(|index| {
-            let code = self.policy_code(index);
-            code.is_some_and(|code| code <= Policy::LAST_QUIET) && cpu.is_owner(index, lwp)
-        })
+        let local = &self.local(ipl);
+        let used = local.lwp_pcu(lwp).used();
+        let is_own = |unit: &UnitOps<K::Lwp>| local.cpu.is_owner(unit.id, lwp);
+        used != 0
+            && used == local.cpu.enabled()
+            && self.units_in(used).all(is_own)
+            && local.domain(lwp).map(Domain::get) == Some(local.cpu.residue_summary())
     }
 
-    /// [`arrive`](Self::arrive), for an LWP that has something to be done for it.
+    #[inline(never)]
+    fn arrive_off(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+        // SAFETY: as in `leave`.
+        let ipl = unsafe { IplPcu::assume(kernel) };
+        let local = &self.local(&ipl);
+        let pcu = local.lwp_pcu(lwp);
+        let units = pcu.used() | local.cpu.enabled();
+        let moves = self.may_move(units, pcu) || local.cpu.in_section();
+        if moves || !self.arrive_lazily(local, lwp, units) {
+            self.arrive_anew(kernel, lwp);
+        }
+    }
+
+    /// May a policy other than `Lazy` have a say in what a switch does to these units of an LWP?
+    #[inline]
+    fn may_move(&self, units: u32, pcu: &LwpPcu<N>) -> bool {
+        units & self.movers.load(Ordering::Relaxed) != 0 || pcu.has_policy()
+    }
+
+    /// What [`arrive`](Self::arrive) comes to where no policy moves a state and nobody has to be wiped: gates move, each to where
+    /// the owner of its unit says. Says whether that was all; if not, what it did is what `arrive` would have done.
+    #[inline]
+    fn arrive_lazily(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>, units: u32) -> bool {
+        let pcu = local.lwp_pcu(lwp);
+        let Some(domain) = local.domain(lwp) else {
+            // A kernel thread without a state: the gate stays as it is.
+            return pcu.used() == 0;
+        };
+        if !local.is_fit_for(domain) {
+            return false;
+        }
+        let mut is_in_place = local.cpu.residue_summary() == domain.get();
+        for unit in self.units_in(units) {
+            if local.cpu.is_owner(unit.id, lwp) {
+                if !local.cpu.is_enabled(unit.id) {
+                    local.cpu.counters(unit.id).reenables_switch.bump();
+                    local.open(unit);
+                }
+                continue;
+            }
+            is_in_place = false;
+            let word = pcu.word(unit.id);
+            if word.links(local.id, local.cpu.tag(unit.id)) {
+                return false;
+            }
+            if word.is_valid() {
+                Local::<K, N>::release(unit, lwp);
+            }
+            local.close(unit);
+        }
+        if is_in_place && units != 0 {
+            local.cpu.settle(lwp);
+        }
+        true
+    }
+
+    /// [`arrive`](Self::arrive), for an LWP that has something more to be done for it.
     #[inline(never)]
     fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
         self.arrive(&unsafe { IplPcu::assume(kernel) }, lwp);
-    }
-
-    #[inline]
-    fn policy_code(&self, index: usize) -> Option<u8> {
-        Some(self.policies.get(index)?.load(Ordering::Relaxed))
     }
 
     /// The part of a switch-in that has something to do: brings in what the policies want, wipes what must not be seen, and
@@ -219,7 +254,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         {
             touched | local.cpu.enabled()
         } else {
-            u32::MAX
+            self.present
         };
         for unit in self.units_in(concerned) {
             let slice = match self.policy_for(own, unit) {
@@ -332,16 +367,6 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         pcu.set_habits(habits);
         slice
     }
-}
-
-/// The numbers of the bits that are set in a mask.
-#[inline]
-fn indices(mut mask: u32) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let index = NonZeroU32::new(mask)?.trailing_zeros();
-        mask &= mask - 1;
-        Some(index as usize)
-    })
 }
 
 /// Are the registers of this CPU the LWP's own, live or clean?

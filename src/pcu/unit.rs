@@ -1,6 +1,7 @@
 //! What a unit is to the core: its operations, and the table that the core finds them in.
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -33,6 +34,29 @@ impl UnitId {
     /// The unit's bit in a mask of units.
     pub(crate) const fn bit(self) -> u32 {
         1 << self.0
+    }
+
+    /// The place in a table of `N` units that has this one. Most kernels have one unit, which leaves nothing to compute.
+    #[inline]
+    pub(super) fn place<const N: usize>(self) -> usize {
+        debug_assert!(self.index() < N, "a unit of another table");
+        if N == 1 { 0 } else { self.index() }
+    }
+
+    /// The units of a mask, in the order of their numbers.
+    #[inline]
+    pub(super) fn in_mask<const N: usize>(mut mask: u32) -> impl Iterator<Item = Self> {
+        core::iter::from_fn(move || {
+            let lowest = NonZeroU32::new(mask)?.trailing_zeros();
+            mask &= mask - 1;
+            if N == 1 {
+                mask = 0;
+                return Some(Self(0));
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "a mask has 32 bits")]
+            let unit = Self(lowest as u8);
+            Some(unit)
+        })
     }
 }
 

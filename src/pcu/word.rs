@@ -134,6 +134,12 @@ impl Word {
         if self.is_live() { self.cpu() } else { None }
     }
 
+    /// Does it name a CPU, live or clean?
+    #[inline]
+    pub(super) const fn is_somewhere(self) -> bool {
+        self.0 & CPU_MASK << CPU_SHIFT != 0
+    }
+
     #[inline]
     pub(super) fn is_live_on(self, cpu: CpuId) -> bool {
         self.0 & (LIVE | CPU_MASK << CPU_SHIFT) == LIVE | (cpu.index() as u64 + 1) << CPU_SHIFT

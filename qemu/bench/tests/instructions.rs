@@ -1,17 +1,16 @@
 //! The instructions of pcu9's operations, as `cargo bench` counts them, stay within their bounds: looked for in the JSON that it writes.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::{env, fs};
 
 use serde_json::Value;
 
 #[test]
 fn operations_take_no_more_instructions_than_they_may() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = Command::new("cargo")
         .args([
             "bench",
             "--quiet",

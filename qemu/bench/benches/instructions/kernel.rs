@@ -153,7 +153,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         be(0, 0);
         repeat(turns, switch_in);
     }),
-    operation("switch-in, owns a unit here", 40, Some(20), 49, |turns| {
+    operation("switch-in, owns a unit here", 40, Some(20), 40, |turns| {
         be(0, 0);
         load();
         repeat(turns, switch_in);
@@ -163,7 +163,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         load();
         repeat(turns, load);
     }),
-    operation("switch and load that steals", 123, Some(61), 414, |turns| {
+    operation("switch and load that steals", 123, Some(61), 260, |turns| {
         be(0, 0);
         load();
         let mut next = 1;
@@ -174,7 +174,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
             load();
         });
     }),
-    operation("switch and load that fetches", 176, None, 606, |turns| {
+    operation("switch and load that fetches", 176, None, 495, |turns| {
         be(0, 0);
         load();
         let mut next = 1;
@@ -185,14 +185,14 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
             load();
         });
     }),
-    operation("load and save", 110, None, 322, |turns| {
+    operation("load and save", 110, None, 240, |turns| {
         be(0, 0);
         repeat(turns, || {
             load();
             let _ = black_box(PCU.save(&mut current(), UNIT));
         });
     }),
-    operation("load and discard_all", 145, None, 464, |turns| {
+    operation("load and discard_all", 145, None, 380, |turns| {
         be(0, 0);
         repeat(turns, || {
             load();
@@ -212,7 +212,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         name: "switch-out and switch-in, never used",
         netbsd: None,
         goal: None,
-        ceiling: 24,
+        ceiling: 16,
         run: |turns| {
             be(0, 0);
             repeat(turns, || {
@@ -286,6 +286,8 @@ fn switch_in() {
     PCU.switchpoint(&ipl, Some(&mut current()));
 }
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the loop itself is what is counted")]
 fn load() {
     let _ = black_box(PCU.load(&mut current(), UNIT));
 }
