@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::emulator::Kind;
 use crate::error::Error;
+use crate::timeline::Window;
 
 pub(crate) use policy::{Policies, Policy};
 
@@ -122,6 +123,14 @@ pub(crate) struct DemoArgs {
     /// Write every slice of every CPU to this file, one a line (the format: see below); needs one policy
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// What is recorded for the timeline: what happens between two times in milliseconds after the first program began, such as
+    /// 1000..1002.5, all of which is drawn; `auto`: the beginning, and a part of it is drawn in which much happens; or `none`
+    #[arg(long, value_name = "FROM..TO", default_value = "auto")]
+    pub(crate) window: Window,
+    /// Where the timeline goes: timeline.svg, a picture of who ran and who owned the FPU, and trace.json, for
+    /// <https://ui.perfetto.dev> [default: target/pcu9]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) timeline: Option<PathBuf>,
     /// Write the guest's memory to this file at the end of the run, and the kernel to FILE.kernel: `cargo pcustat FILE` shows what
     /// is in it; needs one policy
     #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@ mod compare;
 mod cores;
 mod dumping;
 mod identities;
+mod picture;
 mod plan;
 mod policies;
 mod report;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         fs::write(path, "")
             .map_err(|e| Error::unusable(format!("--trace {}: {e}", path.display())))?;
     }
+    picture::make_dir(args)?;
     if let Some(path) = &args.dump {
         dump::check(path)?;
     }
@@ -115,7 +117,7 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
         [run] => run.print(args),
         _ => policies::print(args, runs),
     }
-    Ok(())
+    picture::write(args, runs)
 }
 
 /// Writes the JSON object to `path`: the run's, or for every policy one of the whole with each run's in it.

@@ -32,6 +32,7 @@ mod watch;
 
 mod boot;
 mod demo;
+mod timeline;
 pub mod trace;
 mod verify;
 

@@ -1,7 +1,9 @@
 //! The lines by which a kernel talks to the runner: those that begin with `@`.
 
+mod events;
 mod slices;
 
+pub(crate) use events::{Happening, Lwp, Registers, What, counters as counted};
 pub(crate) use slices::{Slice, Who};
 
 /// The per-CPU counters that every kernel reports.
@@ -66,6 +68,13 @@ pub(crate) enum Event {
         slices: u64,
         lost: u64,
         tsc_khz: u64,
+    },
+    /// What happened on a CPU, in order.
+    Events { cpu: usize, events: Vec<Happening> },
+    /// What the kernel's timeline of a CPU has: `key=value` pairs, the counters of the same time among them.
+    Timeline {
+        cpu: usize,
+        pairs: Vec<(String, u64)>,
     },
     /// Of the core file of a process of job `job`.
     Core {
@@ -151,6 +160,14 @@ fn event(word: &str, rest: &str) -> Option<Event> {
         "slice" => Event::Slices {
             cpu: first.parse().ok()?,
             slices: slices::decode(others)?,
+        },
+        "event" => Event::Events {
+            cpu: first.parse().ok()?,
+            events: events::decode(others)?,
+        },
+        "timeline" => Event::Timeline {
+            cpu: first.parse().ok()?,
+            pairs: pairs(words)?,
         },
         "trace" => {
             let cpu = first.parse().ok()?;
@@ -318,6 +335,9 @@ mod tests {
             "@end maybe",
             "@trace 0 slices=1",
             "@slice 0",
+            "@event 0",
+            "@event 0 0 1,s",
+            "@timeline 0 from",
             "@core 2 7",
             "@core 2 7 begin",
             "@core 2 7 at 5 7",

@@ -17,6 +17,7 @@ use crate::emulator::Kind;
 use crate::error::{Error, Result};
 use crate::progress::say;
 use crate::table;
+use crate::timeline::Window;
 
 /// Every model that the demo is proved on, and every number of CPUs.
 const MODELS: [&str; 5] = ["qemu64", "Nehalem", "SandyBridge", "Haswell", "max"];
@@ -93,6 +94,8 @@ fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
         policy,
         sections,
         trace: None,
+        window: Window::None,
+        timeline: None,
         dump: None,
         dump_after: None,
         watch: false,

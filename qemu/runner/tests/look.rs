@@ -16,7 +16,7 @@ use pty::{Terminal, lines};
 /// Where the run is not told otherwise: two CPUs, and long enough for a look.
 fn demo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pcu9-runner"));
-    command.args(["demo", "--cpus", "2", "--copies", "8"]);
+    command.args(["demo", "--cpus", "2", "--copies", "8", "--window", "none"]);
     command
 }
 

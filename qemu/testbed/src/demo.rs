@@ -8,7 +8,7 @@ use tar_no_std::TarArchiveRef;
 use crate::boot::info::{self, option_number};
 use crate::exit::{Outcome, exit};
 use crate::testing::{self, TimerSection};
-use crate::{glue, line, process, report, trace, watch};
+use crate::{glue, line, process, report, timeline, trace, watch};
 
 /// Runs the demo and ends the run.
 ///
@@ -42,6 +42,7 @@ pub fn main() {
         testing::use_fpu_in_timer(TimerSection::WithSlot);
     }
 
+    timeline::start();
     let mut job = 0;
     for entry in archive.entries() {
         let name = entry.filename();
@@ -57,6 +58,7 @@ pub fn main() {
         line!("{looks} looks into the registers under a process: {leaks} saw another domain's");
     }
     let are_good = !has_sections || are_sections_good();
+    timeline::print();
     trace::print();
     report::counters();
     if leaks > 0 || !are_good {

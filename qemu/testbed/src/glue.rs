@@ -33,6 +33,7 @@ use crate::line;
 use crate::lock::IrqLock;
 use crate::lwp::Lwp;
 use crate::watch::{self, Registers, WatchedFpu};
+use crate::{step, timeline};
 
 /// The number of units: the FPU alone.
 pub const N_UNITS: usize = 1;
@@ -109,9 +110,12 @@ unsafe impl Kernel<N_UNITS> for Testbed {
         cpu: CpuId,
         f: CrossCall<'_, Self, N_UNITS>,
     ) -> Result<(), NoAnswer> {
+        let asked = timeline::note_asked(cpu.index());
         let run = || {
+            timeline::note_served(asked);
             // SAFETY: a cross-call's function runs with interrupts off on its CPU until it returns.
             f(&unsafe { IplPcu::assume(&KERNEL) });
+            step::here();
         };
         crosscall::call(ipl, cpu.index(), &run).map_err(|crosscall::NoAnswer| NoAnswer(cpu))
     }
@@ -277,6 +281,7 @@ pub(crate) fn switch_out(lwp: &Lwp) {
     // SAFETY: the scheduler runs with interrupts off.
     let ipl = unsafe { IplPcu::assume(&KERNEL) };
     PCU.switch_out(&ipl, &mut current());
+    step::here();
 }
 
 /// The scheduler: `lwp` has arrived on this CPU and is current. Interrupts are off.
@@ -287,6 +292,7 @@ pub(crate) fn switchpoint(lwp: &Lwp) {
         PCU.switchpoint(&ipl, None);
     } else {
         PCU.switchpoint(&ipl, Some(&mut current()));
+        step::here();
         watch::look(lwp, "at a switch");
     }
 }
@@ -296,6 +302,7 @@ pub(crate) fn before_user() {
     // SAFETY: interrupts are off, and only `iretq` turns them on again, or a wait for another CPU: user mode has them on.
     let ipl = unsafe { IplPcu::adopt(&KERNEL, true) };
     PCU.before_user(ipl, &mut current()).keep();
+    step::here();
     if !is_gate_open() {
         crate::sched::with_current(|lwp| watch::look(lwp, "before user mode"));
     }
@@ -317,6 +324,7 @@ pub(crate) fn trap(unit: UnitId) -> Result<(), LoadError> {
     let ipl = unsafe { IplPcu::adopt(&KERNEL, true) };
     let result = PCU.trap(ipl, &mut current(), unit);
     interrupts::disable();
+    step::here();
     result
 }
 

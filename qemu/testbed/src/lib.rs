@@ -11,7 +11,7 @@
 //! | words to the outside, and the end of a run | [`serial`], [`exit`], [`lock`] |
 //! | memory | [`memory`] |
 //! | a CPU's tables, traps, timer, the other CPUs, and those that leave and come back | [`cpu`] |
-//! | who runs when | [`lwp`], [`sched`], [`event`], `trace` |
+//! | who runs when | [`lwp`], [`sched`], [`event`], `trace`, `timeline` |
 //! | programs in user mode | `process`, [`demo`] |
 //! | `pcu9` | [`glue`], [`registers`], [`watch`] |
 //! | tests that boot | [`testing`] |
@@ -39,7 +39,9 @@ pub mod registers;
 pub mod report;
 pub mod sched;
 pub mod serial;
+mod step;
 pub mod testing;
+mod timeline;
 mod trace;
 pub mod watch;
 

@@ -172,6 +172,14 @@ impl Lwp {
         Some(lwp.list())
     }
 
+    /// Whose it is, for traces: 0 for an idle LWP, 1 for the kernel's, or the job's number plus 2.
+    pub(crate) fn whose(&self) -> u64 {
+        match &self.process {
+            Some(process) => process.job() + 2,
+            None => u64::from(!self.is_idle),
+        }
+    }
+
     /// Its number, never used again.
     pub fn number(&self) -> u64 {
         self.number

@@ -26,7 +26,7 @@ use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::{Lwp, NO_CPU, Start, State};
 use crate::memory::paging;
 use crate::testing::holds;
-use crate::trace;
+use crate::{timeline, trace};
 
 pub use self::counters::{Counters, counters};
 pub use self::places::set_pin;
@@ -321,6 +321,7 @@ fn switch() -> bool {
     // SAFETY: `to` is a raw `Arc`: the queue's, or the idle LWP's, which is never given up.
     let next = unsafe { &*to };
     count(cpu, from, next);
+    timeline::note_switch(next);
     cpu.switched_from.store(
         (&raw const *from).expose_provenance() as u64,
         Ordering::Relaxed,

@@ -114,10 +114,7 @@ impl Recorder {
         if self.uses.swap(uses, Ordering::Relaxed) != uses {
             what |= USED;
         }
-        let who = match &from.process {
-            Some(process) => process.job() + 2,
-            None => u64::from(!from.is_idle),
-        };
+        let who = from.whose();
         if since == 0 {
             self.first.store(now, Ordering::Relaxed);
             return; // what ran when the recording began

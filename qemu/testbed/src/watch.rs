@@ -20,7 +20,8 @@ use crate::cpu::{self, MAX_CPUS};
 use crate::line;
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::Lwp;
-use crate::testing::{missing_clts, nmi};
+use crate::step;
+use crate::testing::missing_clts;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static IS_WIPE_TAKEN_OUT: AtomicBool = AtomicBool::new(false);
@@ -294,66 +295,66 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
     const ID: UnitId = fpu::FPU;
 
     unsafe fn state_save(lwp: NonNull<Lwp>) {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_save(lwp) };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn state_load(lwp: NonNull<Lwp>, flags: LoadFlags) -> Result<(), StateError> {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         let result = unsafe { <Fpu>::state_load(lwp, flags) };
-        nmi::step();
+        step::here();
         missing_clts::open_late();
         result
     }
 
     unsafe fn state_release(lwp: NonNull<Lwp>) {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_release(lwp) };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn unit_enable() {
         if missing_clts::leaves_the_gate_closed() {
             return;
         }
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu as PcuOps<Lwp>>::unit_enable() };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn unit_trap() {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu as PcuOps<Lwp>>::unit_trap() };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn state_wipe() {
         if !(cfg!(debug_assertions) && IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed)) {
-            nmi::step();
+            step::here();
             // SAFETY: the same promises.
             unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };
-            nmi::step();
+            step::here();
         }
     }
 
     unsafe fn unit_flush(lwp: NonNull<Lwp>, gate: Gate) {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu>::unit_flush(lwp, gate) };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn state_copy(parent: NonNull<Lwp>, child: NonNull<Lwp>) {
-        nmi::step();
+        step::here();
         // SAFETY: the same promises.
         unsafe { <Fpu>::state_copy(parent, child) };
-        nmi::step();
+        step::here();
     }
 
     unsafe fn is_initial(lwp: NonNull<Lwp>) -> bool {

@@ -7,6 +7,7 @@ use super::run::{Row, Run};
 use super::session::Counters;
 use crate::cli::DemoArgs;
 use crate::table;
+use crate::timeline::CpuTimeline;
 use crate::trace;
 
 /// The counters in the table, with the words for them.
@@ -143,7 +144,7 @@ impl Run {
     /// Returns the JSON object.
     pub(super) fn json(&self, args: &DemoArgs, ok: bool) -> Value {
         let totals = self.session.totals();
-        json!({
+        let mut object = json!({
             "cpus": args.cpus,
             "lwps": self.lwps,
             "policy": self.policy.word(),
@@ -156,7 +157,12 @@ impl Run {
             "eager": {"saves": totals.get("eager_saves"), "restores": totals.get("eager_restores")},
             "seconds": self.seconds,
             "ok": ok,
-        })
+        });
+        let timelines = &self.session.timelines;
+        if !timelines.is_empty() {
+            object["timeline"] = timelines.values().map(CpuTimeline::json).collect();
+        }
+        object
     }
 }
 

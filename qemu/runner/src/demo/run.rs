@@ -19,6 +19,7 @@ use crate::emulator::{Emulator, Machine, Outcome};
 use crate::error::{During, Error, Result};
 use crate::programs::Archive;
 use crate::progress::Step;
+use crate::timeline::{self, Window};
 use crate::trace;
 use crate::watch::watch;
 
@@ -139,13 +140,14 @@ impl Run {
             format!(" cores={MOST_CORES}")
         };
         let trace = if args.trace.is_some() { " trace=1" } else { "" };
+        let timeline = args.window.option();
         let sections = if args.sections { " sections=1" } else { "" };
         let machine = Machine {
             kernel,
             initrd: Some(archive.path()),
             control: control.as_ref(),
             append: format!(
-                "copies={copies}{cores} leak={} policy={}{sections}{trace}{option}",
+                "copies={copies}{cores}{timeline} leak={} policy={}{sections}{trace}{option}",
                 args.leak.word(),
                 self.policy.word()
             ),
@@ -261,6 +263,10 @@ impl Run {
         if args.trace.is_some() {
             problems.extend(trace::missing(&session.traces, args.cpus));
         }
+        if args.window != Window::None {
+            problems.extend(timeline::wrong(&session.timelines, args.cpus));
+            problems.extend(timeline::outside(&session.timelines, args.window));
+        }
     }
 
     /// Writes the trace file, with what there is of it after a failure.
@@ -275,10 +281,7 @@ impl Run {
             cpu_model: &args.cpu,
             cpus: args.cpus,
         };
-        let text = trace::text(&head, &self.session.traces, |job| {
-            let job = self.session.jobs.get(&job)?;
-            Some(format!("{}.{}", job.name, job.copy))
-        });
+        let text = trace::text(&head, &self.session.traces, |job| self.session.program(job));
         fs::write(path, text).during(format_args!("--trace {}", path.display()))
     }
 }

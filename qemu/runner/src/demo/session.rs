@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cores::Cores;
 use crate::protocol::{COUNTERS, Event, decode};
+use crate::timeline::{Account, CpuTimeline};
 use crate::trace::CpuTrace;
 
 /// Everything that the guest's protocol lines told.
@@ -19,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) cores: Cores,
     /// The traces by CPU.
     pub(crate) traces: BTreeMap<usize, CpuTrace>,
+    /// The timelines by CPU.
+    pub(crate) timelines: BTreeMap<usize, CpuTimeline>,
     /// The last line, if it came.
     pub(crate) end: Option<bool>,
     /// What a panic said.
@@ -121,6 +124,12 @@ impl Session {
             Event::Slices { cpu, slices } => {
                 self.traces.entry(cpu).or_default().slices.extend(slices);
             }
+            Event::Events { cpu, events } => {
+                self.timelines.entry(cpu).or_default().events.extend(events);
+            }
+            Event::Timeline { cpu, pairs } => {
+                self.timelines.entry(cpu).or_default().account = Some(Account::new(pairs));
+            }
             Event::Trace {
                 cpu,
                 slices,
@@ -143,6 +152,12 @@ impl Session {
         let started = self.jobs.values().filter(|job| job.is_started());
         let ended = started.clone().filter(|job| job.has_ended());
         (started.count(), ended.count())
+    }
+
+    /// Returns a job's program and the number of its copy, `NAME.COPY`.
+    pub(crate) fn program(&self, job: usize) -> Option<String> {
+        let job = self.jobs.get(&job)?;
+        Some(format!("{}.{}", job.name, job.copy))
     }
 
     /// Returns the sums over all CPUs.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs::Archive;
 use crate::progress::Step as Progress;
+use crate::timeline::Window;
 use crate::toolchain;
 
 /// The models, by what is best in them: AVX-512 with PKU and XSAVES; no XSAVEOPT and no AVX; then AVX-512, AMD, no XSAVEC with
@@ -65,6 +66,8 @@ fn demo_on(model: &str) -> DemoArgs {
         policy: Policies::One(Policy::Lazy),
         sections: true,
         trace: None,
+        window: Window::None,
+        timeline: None,
         dump: None,
         dump_after: None,
         watch: false,

@@ -268,3 +268,94 @@ fn a_socket_that_cannot_be_made_is_told_at_once() {
     // What was there is still there.
     assert_eq!(bench.text("serial"), "");
 }
+
+/// A good run whose kernel has a timeline of its only CPU.
+fn drawn(until: &str) -> String {
+    let timeline = "@event 0 0 f4240,b,1,0 0,n 3e8,s,7,2 64,t 64,i 0,o,7,2 3e8,g 0,d 0,n 64,s,1,0\n\
+        @timeline 0 from=1000000 until=UNTIL events=10 lost=0 traps=1 inits=1 releases=1 discards=1 switches=2\n@cpu";
+    good().replace("@cpu", &timeline.replace("UNTIL", until))
+}
+
+#[test]
+fn a_window_is_asked_of_the_kernel_and_drawn() {
+    let bench = Bench::new(&drawn("2000000"), 33);
+    let dir = bench.path("pictures");
+    let run = bench.demo(&["--cpus", "1", "--window", "1..2", "--timeline", &dir]);
+    assert_eq!(run.status, 0, "{}", run.text);
+    let arguments = bench.text("arguments");
+    assert!(arguments.contains(" timeline=1000-2000 "), "{arguments}");
+    for says in [
+        "pictures/timeline.svg",
+        "10 events are in ",
+        "pictures/trace.json, for https://ui.perfetto.dev",
+    ] {
+        assert!(run.text.contains(says), "{says}: {}", run.text);
+    }
+    let picture = bench.text("pictures/timeline.svg");
+    assert!(picture.contains("good.0") && picture.contains("1.000 to 2.000 ms"));
+    let trace: Value = serde_json::from_str(&bench.text("pictures/trace.json")).expect("JSON");
+    assert!(
+        trace["traceEvents"]
+            .as_array()
+            .is_some_and(|all| all.len() > 10)
+    );
+    assert_eq!(run.json["timeline"][0]["counters"]["traps"], 1);
+    assert_eq!(run.json["timeline"][0]["until_ms"], 2.0);
+}
+
+#[test]
+fn a_timeline_that_is_not_what_was_counted_fails_the_run() {
+    let bench = Bench::new(
+        &drawn("2000000").replace("discards=1 switches", "discards=2 switches"),
+        33,
+    );
+    let dir = bench.path("pictures");
+    let run = bench.demo(&["--cpus", "1", "--window", "1..2", "--timeline", &dir]);
+    assert_eq!(run.status, 1, "{}", run.text);
+    let told = "the timeline of CPU 0 has 1 discards, and the kernel counted 2";
+    assert!(run.text.contains(told), "{}", run.text);
+}
+
+#[test]
+fn a_window_that_nothing_can_be_in_is_told_with_what_to_do() {
+    let bench = Bench::new(&good(), 33);
+    for (window, says) in [
+        ("5", "not FROM..TO in milliseconds, such as 1000..1002.5"),
+        ("9..5", "it ends before it has begun"),
+        ("-1..5", "-1 is not between 0 and"),
+    ] {
+        let run = bench.demo(&[&*format!("--window={window}")]);
+        assert_eq!(run.status, 2, "{}", run.text);
+        assert!(
+            run.text.starts_with("error: ") && run.text.contains(says),
+            "{}",
+            run.text
+        );
+        assert_eq!(run.text.lines().count(), 1, "{}", run.text);
+    }
+    let run = bench.demo(&["--window", "1..2", "--timeline", "/proc/nowhere"]);
+    assert_eq!(run.status, 2, "{}", run.text);
+    assert!(
+        run.text.contains("--timeline /proc/nowhere: "),
+        "{}",
+        run.text
+    );
+
+    let late = drawn("2000000").replace("from=1000000", "from=9000000");
+    let bench = Bench::new(&late, 33);
+    let dir = bench.path("pictures");
+    let run = bench.demo(&["--cpus", "1", "--window", "9..10", "--timeline", &dir]);
+    assert_eq!(run.status, 1, "{}", run.text);
+    let told = "--window 9..10: the run ended 2.0 ms after its first program began: an earlier window, or more --copies";
+    assert!(run.text.contains(told), "{}", run.text);
+
+    // A kernel without one.
+    let run =
+        Bench::new(&good(), 33).demo(&["--cpus", "1", "--window", "auto", "--timeline", &dir]);
+    assert_eq!(run.status, 1, "{}", run.text);
+    assert!(
+        run.text.contains("--window none does without"),
+        "{}",
+        run.text
+    );
+}

@@ -90,6 +90,10 @@ impl Bench {
         let mut all = vec!["demo"];
         all.extend(arguments);
         all.extend(["--program", &program, "--json", &json]);
+        // Few recorded kernels have one.
+        if !arguments.iter().any(|one| one.starts_with("--window")) {
+            all.extend(["--window", "none"]);
+        }
         self.run(&all, variables)
     }
 

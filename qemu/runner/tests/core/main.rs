@@ -26,7 +26,7 @@ fn program(dir: &Path, avx: bool) -> PathBuf {
 fn core_of(program: &Path, machine: &[&str]) -> PathBuf {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pcu9-runner"));
     command
-        .args(["demo", "--copies", "1", "--program"])
+        .args(["demo", "--copies", "1", "--window", "none", "--program"])
         .arg(program);
     let output = command.args(machine).output().expect("the runner");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -13,6 +13,7 @@ mod heap;
 pub(crate) mod paging;
 pub(crate) mod stacks;
 
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::boot::info::BootInfo;
@@ -68,6 +69,21 @@ pub(crate) fn read_phys<T: Number>(at: u64) -> T {
     // SAFETY: `direct_map` checked that the address is mapped, any bits are a `T`, and a volatile read of memory that
     // only firmware and loader write competes with nothing.
     unsafe { pointer.read_unaligned() }
+}
+
+/// Memory for `n` values, which begin as `value`, for the rest of the run; `None` if there is not as much in one piece.
+pub(crate) fn forever<T: Copy>(n: usize, value: T) -> Option<&'static mut [T]> {
+    let bytes = (n * size_of::<T>()) as u64;
+    let at = frames::allocate_contiguous(bytes.div_ceil(PAGE_BYTES))?;
+    let first = direct_map::<MaybeUninit<T>>(at);
+    // SAFETY: the frames are nobody else's for the rest of the run, the direct map covers them, and a page is aligned well
+    // enough.
+    let places = unsafe { core::slice::from_raw_parts_mut(first, n) };
+    for place in &mut *places {
+        place.write(value);
+    }
+    // SAFETY: each of them was written.
+    Some(unsafe { places.assume_init_mut() })
 }
 
 /// Brings memory up: called once, by the boot CPU, on the boot tables.

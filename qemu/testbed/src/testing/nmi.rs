@@ -1,6 +1,6 @@
 //! NMIs at known moments: before and after each step of a load and a save, inside a section, where a test says.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
@@ -10,9 +10,8 @@ use crate::cpu::{self, Cpu, apic, time};
 use crate::exit::PANICKED;
 use crate::glue::{self, NoSection};
 use crate::lock::InterruptsOff;
+use crate::step;
 
-/// The CPUs send themselves one at every step.
-static AT_EACH_STEP: AtomicBool = AtomicBool::new(false);
 static N_REFUSED: AtomicU64 = AtomicU64::new(0);
 static N_SERVED: AtomicU64 = AtomicU64::new(0);
 
@@ -75,13 +74,9 @@ fn comes_to(cpu: &Cpu, apic_id: u32) -> bool {
 ///
 /// In a kernel without debug assertions, whose instructions are counted: nothing of this is in it.
 pub fn nmi_at_each_step<R>(f: impl FnOnce() -> R) -> R {
-    assert!(
-        cfg!(debug_assertions),
-        "the steps have no NMIs in this kernel"
-    );
-    AT_EACH_STEP.store(true, Ordering::Relaxed);
+    step::watch(step::NMIS);
     let result = f();
-    AT_EACH_STEP.store(false, Ordering::Relaxed);
+    step::unwatch(step::NMIS);
     result
 }
 
@@ -110,13 +105,6 @@ pub fn stop_as_in_a_panic(cpu: usize, f: impl FnOnce()) {
     send_nmi(cpu);
     f();
     PANICKED.store(0, Ordering::Release);
-}
-
-/// Between two steps.
-pub(crate) fn step() {
-    if cfg!(debug_assertions) && AT_EACH_STEP.load(Ordering::Relaxed) {
-        nmi_here();
-    }
 }
 
 /// In an NMI: asks for what it must not have.

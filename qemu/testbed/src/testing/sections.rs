@@ -5,11 +5,12 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use spin::Once;
 
-use super::{nmi, prepare_slot};
+use super::prepare_slot;
 use crate::cpu::{self, MAX_CPUS, time};
 use crate::glue::{self, NoSection};
 use crate::lwp::Lwp;
 use crate::registers::RegisterFile;
+use crate::step;
 use crate::watch;
 
 /// How the timer's handler has the FPU.
@@ -181,7 +182,7 @@ pub fn use_all_registers(seed: u64) -> Found {
     let seed = 0xcafe << 48 ^ seed;
     let was_initial = RegisterFile::is_initial();
     RegisterFile::load_random(seed);
-    nmi::step();
+    step::here();
     let kept = RegisterFile::is_random(seed);
     Found { was_initial, kept }
 }
