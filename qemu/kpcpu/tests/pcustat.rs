@@ -83,7 +83,7 @@ fn an_lwp_and_its_registers() {
     assert!(said.contains(&format!("{high}{low}")), "{said}");
     let (status, said, complaints) = pcustat(&image(), &["lwp", "99"]);
     assert_eq!((status, said.as_str()), (1, ""));
-    assert_eq!(complaints, "pcustat: no LWP has the number 99\n");
+    assert_eq!(complaints, "error: no LWP has the number 99\n");
 }
 
 #[test]
@@ -102,7 +102,7 @@ kernel::LATE         8      1      3      4
     );
     let (status, _, complaints) = pcustat(&image(), &["dpcpu", "plain"]);
     assert_eq!(status, 1);
-    assert_eq!(complaints, "pcustat: `plain` is not a per-CPU variable\n");
+    assert_eq!(complaints, "error: `plain` is not a per-CPU variable\n");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn wrong_arguments_have_status_2_and_a_missing_dump_1() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.starts_with("pcustat: dump /nowhere/dump: No such file"),
+        said.starts_with("error: dump /nowhere/dump: No such file"),
         "{said}"
     );
     let mut command = Command::new(env!("CARGO_BIN_EXE_pcustat"));
@@ -167,7 +167,7 @@ fn wrong_arguments_have_status_2_and_a_missing_dump_1() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.starts_with("pcustat: kernel /nowhere/kernel: No such file"),
+        said.starts_with("error: kernel /nowhere/kernel: No such file"),
         "{said}"
     );
     // A dump stays as it is.

@@ -13,6 +13,7 @@ use crate::emulator::{self, Emulator, End, Kind, Machine, Outcome};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs::Archive;
+use crate::progress::print;
 use crate::toolchain;
 
 use cases::{Cases, Said};
@@ -29,7 +30,7 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let embed = Kernel::Embed.name().to_owned();
     if args.list {
         for name in tests.iter().chain([&embed]) {
-            println!("{name}");
+            print(name);
         }
         return Ok(());
     }
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let is_test = name.starts_with("boot_");
     if selection.list {
         // Which cases a kernel has, it tells when it runs.
-        println!("{name}: test");
+        print(format_args!("{name}: test"));
         return Ok(());
     }
     let emulator = emulator::provide(Kind::Qemu)?;
@@ -123,8 +124,8 @@ pub(crate) fn kernel_options(filter: Option<&str>, every_policy: bool) -> String
 
 /// Boots the machine, prints every line of it, and judges it; `must_test` when it has to run cases.
 fn show(emulator: &dyn Emulator, machine: &Machine<'_>, must_test: bool) -> Result<()> {
-    let passed = judge(emulator, machine, must_test, |line| println!("{line}"))?;
-    println!("{passed}");
+    let passed = judge(emulator, machine, must_test, |line| print(line))?;
+    print(passed);
     Ok(())
 }
 

@@ -36,8 +36,35 @@ Exit status: 0 all is well; 1 something ran and was wrong; 2 a wrong value, or a
 
 const ENVIRONMENT: &str = environment!();
 
+const BOOT: &str = concat!(
+    "\
+Examples:
+  cargo boot leaks
+  cargo boot boot_leaks --cpu qemu64 --cpus 2
+  cargo boot leaks --emulator bochs --cpu ryzen
+
+",
+    environment!()
+);
+
+const VERIFY: &str = concat!(
+    "\
+Examples:
+  cargo verify --list --short
+  cargo verify --only loom
+
+",
+    environment!()
+);
+
 const DEMO: &str = concat!(
     "\
+Examples:
+  cargo demo --cpus 8 --policy adaptive
+  cargo demo --policy all --window 500..510
+  cargo demo --policy probe --trace slices.trace
+  cargo demo --program ./a.out --copies 8
+
 Trace file: one slice a line, a slice being a stretch of one LWP on one CPU between two context
 switches. Lines that begin with # are comments: the first gives the format's version (pcu9-trace 1)
 and the columns, the second says key=value what ran.
@@ -64,13 +91,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run programs that use the FPU in a kernel that shares it by pcu9, and compare their output with the host's
-    #[command(after_help = DEMO)]
+    #[command(after_help = DEMO, override_usage = "cargo demo [OPTIONS]")]
     Demo(DemoArgs),
     /// Boot one boot test and show everything it says
-    #[command(after_help = ENVIRONMENT)]
+    #[command(after_help = BOOT, override_usage = "cargo boot [OPTIONS] NAME\n       cargo boot --list")]
     Boot(BootArgs),
     /// Run the proofs that take longer than a test: the demo on many machines, boot tests on Bochs, loom, seeded bugs, mutants
-    #[command(after_help = ENVIRONMENT)]
+    #[command(after_help = VERIFY, override_usage = "cargo verify [OPTIONS]")]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
     #[command(after_help = ENVIRONMENT)]
@@ -200,6 +227,9 @@ pub(crate) struct VerifyArgs {
     /// Only the steps that have this word in their name
     #[arg(long, value_name = "WORD")]
     pub(crate) only: Option<String>,
+    /// List the names of the steps
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 /// An image to boot.
@@ -254,7 +284,9 @@ impl Leak {
 
 /// Reads the command line. A wrong one is an error of one line; help that was asked for is printed, and ends the program.
 pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Command, Error> {
-    match Cli::try_parse_from(without_leading_dashes(arguments)) {
+    let arguments = without_leading_dashes(arguments);
+    let help = helping(&arguments);
+    match Cli::try_parse_from(arguments) {
         Ok(cli) => cli.command.checked(),
         Err(error)
             if matches!(
@@ -266,17 +298,35 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Command, Error> {
         {
             error.exit()
         }
-        Err(error) => Err(Error::unusable(in_one_line(&error.to_string()))),
+        Err(error) => Err(Error::unusable(in_one_line(&error.to_string(), &help))),
     }
 }
 
-/// Makes one line of what clap says in several, without its advice.
-fn in_one_line(said: &str) -> String {
+/// The command that helps with what was asked for.
+fn helping(arguments: &[OsString]) -> String {
+    let asked = arguments.get(1).and_then(|word| word.to_str());
+    match asked {
+        Some(command @ ("demo" | "boot" | "verify")) => format!("cargo {command} --help"),
+        Some(command @ ("run" | "guest-clippy")) => format!("pcu9-runner {command} --help"),
+        _ => "pcu9-runner --help".into(),
+    }
+}
+
+/// Makes one line of what clap says in several, and says where to read on.
+pub(crate) fn in_one_line(said: &str, help: &str) -> String {
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let is_told = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more");
     let words = said.lines().take_while(is_told).map(str::trim);
-    let words: Vec<&str> = words.filter(|line| !line.is_empty()).collect();
-    words.join(" ")
+    let mut line = String::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        line += match (line.is_empty(), word.starts_with("tip: ")) {
+            (true, _) => "",
+            (false, true) => "; ",
+            (false, false) => " ",
+        };
+        line += word.trim_start_matches("tip: ");
+    }
+    format!("{line}; see `{help}`")
 }
 
 impl Command {
@@ -384,7 +434,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "invalid value 'linux' for '--policy <POLICY>' [possible values: lazy, deferred, eager, adaptive, \
-             adaptive-write-through, probe, all]"
+             adaptive-write-through, probe, all]; see `cargo demo --help`"
         );
     }
 

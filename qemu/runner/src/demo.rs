@@ -21,7 +21,7 @@ use crate::emulator;
 use crate::error::{During, Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs;
-use crate::progress::say;
+use crate::progress::{say, say_error};
 use crate::toolchain;
 
 use plan::Plan;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         problems.extend(told);
     }
     for problem in &problems {
-        eprintln!("error: {problem}");
+        say_error(problem);
     }
     if result.is_ok() && !problems.is_empty() {
         let plural = if problems.len() == 1 { "" } else { "s" };
@@ -105,7 +105,7 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
     for (number, run) in runs.iter_mut().enumerate() {
         if n_runs > 1 {
             say(format_args!(
-                "policy {}/{n_runs}: {}",
+                "running policy {}/{n_runs}: {}",
                 number + 1,
                 run.policy.word()
             ));
@@ -115,7 +115,7 @@ fn steps(args: &DemoArgs, runs: &mut [Run], problems: &mut Vec<String>) -> Resul
     }
     match &*runs {
         [run] => run.print(args),
-        _ => policies::print(args, runs),
+        _ => policies::show(args, runs),
     }
     picture::write(args, runs)
 }

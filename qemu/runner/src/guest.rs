@@ -159,7 +159,10 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
         library.args(["--package", package]);
     }
     library.args(["--lib", "--bins"]);
-    check(library, "clippy for the guest: libraries and kernels")?;
+    check(
+        library,
+        "checking libraries and kernels of the guest by clippy",
+    )?;
 
     let names = test_names()?;
     if names.is_empty() {
@@ -172,7 +175,7 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
     }
     check(
         tests,
-        &format!("clippy for the guest: {} boot tests", names.len()),
+        &format!("checking {} boot tests by clippy", names.len()),
     )
 }
 

@@ -98,7 +98,7 @@ fn may_install(what: &str, manual: &str) -> Result<Option<Runner>> {
     // Asks for the password here, at the terminal, so that what follows can run without one.
     let validated = Command::new("sudo").arg("-v").status().during("sudo")?;
     if !validated.success() {
-        say("sudo refused");
+        say("refused by sudo");
         return Ok(None);
     }
     Ok(Some(Runner::Sudo))

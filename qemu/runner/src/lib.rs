@@ -43,6 +43,13 @@ use std::process::ExitCode;
 pub use boot::{Run, boot_test};
 pub use error::{Error, Result};
 pub use looking::{Guest, Held, Looking, boot_and_hold};
+pub use progress::{Step, choose_colours, say_error};
+
+/// Makes one line of what clap says of a wrong command line, with where to read on: `help` is the command that helps.
+#[must_use]
+pub fn usage_error(error: &clap::Error, help: &str) -> String {
+    cli::in_one_line(&error.to_string(), help)
+}
 
 /// Sets a table in columns: the first column to the left, the others to the right.
 #[must_use]
@@ -52,6 +59,7 @@ pub fn render_table(rows: &[Vec<String>]) -> String {
 
 /// Does what the command line says, and returns the program's exit status.
 pub fn main() -> ExitCode {
+    choose_colours();
     let result = cli::parse(std::env::args_os().collect()).and_then(|command| match command {
         cli::Command::Demo(args) => demo::run(&args),
         cli::Command::Boot(args) => boot::boot(&args),
@@ -62,7 +70,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say_error(&error);
             ExitCode::from(error.status())
         }
     }

@@ -123,11 +123,13 @@ fn by(choice: Choice, current: &Current, distro: &Distro) -> Result<Toolchain> {
         // An earlier run has made it: no reason to try the network again.
         return Ok(toolchain);
     }
-    say(format_args!("guest toolchain: {lacks}"));
+    say(format_args!("preparing the guest's toolchain: {lacks}"));
     match current.add() {
         Ok(toolchain) => Ok(toolchain),
         Err(reason) if choice == Choice::Auto => {
-            say(format_args!("{reason}; going on with Debian's compiler"));
+            say(format_args!(
+                "taking Debian's compiler for the guest: {reason}"
+            ));
             distro.provide()
         }
         Err(reason) => Err(Error::unusable(format!(

@@ -15,7 +15,7 @@ use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
 use crate::demo;
 use crate::emulator::Kind;
 use crate::error::{Error, Result};
-use crate::progress::say;
+use crate::progress::{print, say, say_error};
 use crate::table;
 use crate::timeline::Window;
 
@@ -33,7 +33,14 @@ struct Step {
 
 /// Runs every step, whatever became of those before it, and shows which succeeded.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
-    all(&selected(steps(args.short), args.only.as_deref())?)
+    let steps = selected(steps(args.short), args.only.as_deref())?;
+    if args.list {
+        for step in &steps {
+            print(&step.name);
+        }
+        return Ok(());
+    }
+    all(&steps)
 }
 
 /// The steps whose name has `word`, all of them without one.
@@ -41,7 +48,7 @@ fn selected(mut steps: Vec<Step>, word: Option<&str>) -> Result<Vec<Step>> {
     steps.retain(|step| word.is_none_or(|word| step.name.contains(word)));
     match word {
         Some(word) if steps.is_empty() => Err(Error::unusable(format!(
-            "--only {word}: no step has that in its name"
+            "--only {word}: no step has that in its name; `cargo verify --list` lists them"
         ))),
         _ => Ok(steps),
     }
@@ -118,7 +125,7 @@ fn all(steps: &[Step]) -> Result<()> {
     let mut failed = 0;
     for (number, step) in steps.iter().enumerate() {
         say(format_args!(
-            "verify {}/{}: {}",
+            "verifying {}/{}: {}",
             number + 1,
             steps.len(),
             step.name
@@ -138,13 +145,13 @@ fn all(steps: &[Step]) -> Result<()> {
             // What is missing will be missing in the next step too.
             Err(error) if error.status() == 2 => return Err(error),
             Err(error) => {
-                eprintln!("error: {}: {error}", step.name);
+                say_error(format_args!("{}: {error}", step.name));
                 failed += 1;
                 rows.push(vec![step.name.clone(), "FAILED".into(), seconds]);
             }
         }
     }
-    println!("\n{}", table::render(&rows, false));
+    print(format_args!("\n{}", table::render(&rows, false)));
     if failed == 0 {
         return Ok(());
     }

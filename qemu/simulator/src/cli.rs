@@ -1,14 +1,15 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
 
 use clap::{Args, Parser, Subcommand};
-use pcu9_runner::render_table;
+use pcu9_runner::{Step, choose_colours, render_table, say_error, usage_error};
 use pcu9_simulator::sweep::Results;
 use pcu9_simulator::synthetic::{Habit, Synthetic};
 use pcu9_simulator::{Contender, Counts, Leak, Table, Workload, optimum, plot, replay, trace};
@@ -41,7 +42,7 @@ macro_rules! say {
 
 /// Replays who ran where, and says what each policy of switching the FPU would have cost.
 #[derive(Debug, Parser)]
-#[command(name = "cargo simulate", after_help = HELP)]
+#[command(name = "cargo simulate", bin_name = "cargo simulate", after_help = HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -65,7 +66,7 @@ enum Command {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Replay the whole grid, write the results, and check what the design promises of `adaptive`
+    /// Replay the whole grid (minutes), write the results, and check what the design promises of `adaptive`
     Sweep {
         /// Where the results go
         #[arg(
@@ -117,7 +118,7 @@ struct Made {
     #[arg(long, value_name = "HABIT", default_values = ["p=0.5"])]
     habit: Vec<Habit>,
     /// How many slices
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = slices)]
     slices: usize,
     /// With which probability an LWP that is about to run goes to another CPU
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
@@ -128,6 +129,13 @@ struct Made {
     /// Where the random numbers begin
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+}
+
+fn slices(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        _ => Err("a number from 1 was expected".to_owned()),
+    }
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -144,7 +152,24 @@ pub(crate) fn main() -> ExitCode {
         .filter(|(at, word)| *at != 1 || word != "--")
         .map(|(_, word)| word)
         .collect();
-    let result = match Cli::parse_from(arguments).command {
+    choose_colours();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 || arguments.len() == 1 => error.exit(),
+        Err(error) => {
+            let asked = arguments.get(1).and_then(|word| word.to_str());
+            let command = match asked {
+                Some(word @ ("trace" | "workload" | "sweep" | "plot")) => format!(" {word}"),
+                _ => String::new(),
+            };
+            say_error(usage_error(
+                &error,
+                &format!("cargo simulate{command} --help"),
+            ));
+            return ExitCode::from(2);
+        }
+    };
+    let result = match cli.command {
         Command::Trace { file, shown } => read(&file).map(|workload| show(&workload, &shown)),
         Command::Workload { made, shown } => {
             show(&made.make(), &shown);
@@ -160,7 +185,7 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say_error(error);
             ExitCode::FAILURE
         }
     }
@@ -211,10 +236,18 @@ fn show(workload: &Workload, shown: &Shown) {
     let mut fixed: Vec<(Contender, Counts)> = Vec::new();
     for table in &tables {
         let begin = Instant::now();
+        let step = Step::quiet(format!(
+            "replaying {} slices at {}",
+            workload.slices.len(),
+            table.name
+        ));
         let rows: Vec<(Contender, Counts)> = Contender::ALL
             .into_iter()
             .map(|contender| {
                 let known = fixed.iter().find(|(known, _)| *known == contender);
+                if let Some(step) = &step {
+                    step.note(contender.name());
+                }
                 let counts = known.map_or_else(
                     || replay(workload, contender, shown.leak, table),
                     |(_, counts)| *counts,
@@ -222,6 +255,7 @@ fn show(workload: &Workload, shown: &Shown) {
                 (contender, counts)
             })
             .collect();
+        drop(step);
         say!("{}: {table}", table.name);
         say!("{}", text(workload, table, &rows).trim_end());
         say!("  {:.1} s\n", begin.elapsed().as_secs_f64());
@@ -282,26 +316,27 @@ fn text(workload: &Workload, table: &Table, rows: &[(Contender, Counts)]) -> Str
 }
 
 fn sweep(json: &Path) -> Result<(), String> {
-    let is_watched = std::io::stderr().is_terminal();
-    let results = Results::compute(1, |done, of| {
-        if is_watched && done % 20 == 0 {
-            eprint!("\r{done} of {of} cells");
-        }
-    });
-    if is_watched {
-        eprint!("\r");
-    }
     let to_file = |error: &dyn std::fmt::Display| format!("{}: {error}", json.display());
+    // Known now that it can be written, and not after minutes.
     if let Some(folder) = json.parent() {
         fs::create_dir_all(folder).map_err(|error| to_file(&error))?;
     }
+    let opened = OpenOptions::new().create(true).append(true).open(json);
+    opened.map_err(|error| to_file(&error))?;
+    let step = Step::start("replaying the grid");
+    let results = Results::compute(1, |done, of| {
+        if done % 20 == 0 {
+            step.note(format_args!("{done} of {of} cells"));
+        }
+    });
+    step.done();
     let text = serde_json::to_string(&results).map_err(|error| to_file(&error))?;
     fs::write(json, text).map_err(|error| to_file(&error))?;
     say!("{}", render_table(&results.summary()).trim_end());
     say!("{} cells, in {}", results.cells.len(), json.display());
     let violations = results.check();
     for violation in &violations {
-        eprintln!("error: {violation}");
+        say_error(violation);
     }
     if violations.is_empty() {
         Ok(())

@@ -15,11 +15,11 @@ fn run(line: &str) -> Output {
 fn expect_error(line: &str, status: i32, says: &str) {
     let output = run(line);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let first = stderr.lines().next().unwrap_or_default();
     assert!(
-        first.starts_with("error: ") && first.contains(says),
+        stderr.starts_with("error: ") && stderr.contains(says),
         "{line}: {stderr}"
     );
+    assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
     assert_eq!(output.status.code(), Some(status), "{line}");
 }
 
@@ -56,6 +56,15 @@ fn what_is_wrong_is_told_in_one_line() {
     );
     expect_error("workload --costs milan,q=1", 2, "`q=1` is not one of");
     expect_error("workload --migrate 1", 2, "from 0 to below 1");
+    expect_error("workload --slices 0", 2, "a number from 1 was expected");
+    expect_error(
+        "workload --cpu 2",
+        2,
+        "a similar argument exists: '--cpus'; see `cargo simulate workload --help`",
+    );
+    expect_error("swep", 2, "'sweep'; see `cargo simulate --help`");
+    // Before the minutes that it takes.
+    expect_error("sweep --json /proc/no/file", 1, "/proc/no/file: ");
     expect_error("trace no-such-file", 1, "no-such-file: ");
     expect_error(
         "plot --json no-such-file",
@@ -78,5 +87,17 @@ fn a_trace_without_slices_or_knowledge_is_refused() {
         let file = format!("{folder}/{name}.trace");
         fs::write(&file, format!("# pcu9-trace 1: ..\n{line}\n")).expect("a file");
         expect_error(&format!("trace {file}"), 1, says);
+    }
+}
+
+#[test]
+fn the_help_says_how_each_command_is_called() {
+    for command in ["trace", "workload", "sweep", "plot"] {
+        let output = run(&format!("{command} --help"));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains(&format!("Usage: cargo simulate {command} ")),
+            "{said}"
+        );
     }
 }

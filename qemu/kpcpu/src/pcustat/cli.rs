@@ -16,8 +16,13 @@ has them all. With --interval counts are per second, and a row whose owner has c
 A guest that runs is read through the file that QEMU keeps its memory in, and does not notice:
   qemu-system-x86_64 .. -qmp unix:SOCKET,server=on,wait=off -m 1G -machine memory-backend=ram \\
       -object memory-backend-file,id=ram,size=1G,mem-path=FILE,share=on
-Without such a file QEMU copies what is asked for (--by pmemsave). `cargo demo --socket SOCKET` gives
-QEMU both.
+Without such a file QEMU copies what is asked for (--by pmemsave). `cargo demo --socket SOCKET`
+gives QEMU both.
+
+Examples:
+  cargo pcustat SOCKET --interval 1
+  cargo pcustat SOCKET lwp 7 --follow
+  cargo pcustat DUMP counters --json
 
 Exit status: 0 all was read; 1 something was not, or the guest ended, and one line says what; 2 a
 wrong command line.";

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anstyle::{AnsiColor, Style};
 use clap::Parser;
 use pcu9_kpcpu::{Error, KernelFile, Kpcpu, Live, Torn};
 
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let repeat = match args.repeat() {
         Ok(repeat) => repeat,
         Err(error) => {
-            anstream::eprintln!("pcustat: {error}");
+            say(&error);
             return ExitCode::from(2);
         }
     };
@@ -44,10 +45,16 @@ fn main() -> ExitCode {
                 Some(Error::NoNote(_)) => ": --kernel FILE",
                 _ => "",
             };
-            anstream::eprintln!("pcustat: {error}{advice}");
+            say(&format_args!("{error}{advice}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong, as cargo does; `anstream` takes the colour out where none is wanted.
+fn say(error: &dyn std::fmt::Display) {
+    let word = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    anstream::eprintln!("{word}error{word:#}: {error}");
 }
 
 fn run(args: &Args, repeat: Repeat) -> Result<()> {

@@ -141,7 +141,7 @@ fn an_lwp_is_followed_until_the_guest_ends() {
         }
         let (status, _, complaints) = run(pcustat(guest).args(["lwp", "9999", "--follow"]));
         assert_eq!(status, 1);
-        assert_eq!(complaints, "pcustat: no LWP has the number 9999\n");
+        assert_eq!(complaints, "error: no LWP has the number 9999\n");
 
         let mut follow = pcustat(guest);
         follow.args(["lwp", &number, "--follow", "--json"]);
@@ -163,7 +163,7 @@ fn an_lwp_is_followed_until_the_guest_ends() {
         pipe.read_to_string(&mut complaints).expect("text");
         assert_eq!(status.code(), Some(1));
         assert!(
-            complaints.starts_with("pcustat: the guest has ended: QEMU "),
+            complaints.starts_with("error: the guest has ended: QEMU "),
             "{complaints}"
         );
         assert_eq!(complaints.lines().count(), 1);

@@ -132,7 +132,7 @@ fn a_guest_that_ends_or_crashes_leaves_the_last_table_and_one_line() {
             let shown = lines(&screen);
             let last = shown.last().expect("a line");
             assert!(
-                last.starts_with("pcustat: the guest has ended: QEMU "),
+                last.starts_with("error: the guest has ended: QEMU "),
                 "{shown:#?}"
             );
             assert!(shown[shown.len() - 2].starts_with("70 "), "{shown:#?}");

@@ -17,7 +17,7 @@ fn refused(command: &mut Command) -> String {
     let (status, said, complaints) = run(command);
     assert_eq!((status, said.as_str()), (1, ""), "{complaints}");
     assert_eq!(complaints.lines().count(), 1, "{complaints}");
-    let line = complaints.trim_end().strip_prefix("pcustat: ");
+    let line = complaints.trim_end().strip_prefix("error: ");
     line.unwrap_or_else(|| panic!("{complaints}")).to_owned()
 }
 

@@ -1,12 +1,13 @@
 //! What is left of a demo to look at: `timeline.svg` and `trace.json`.
 
-use std::fs;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use super::run::Run;
 use crate::cli::DemoArgs;
 use crate::error::{During, Error, Result};
 use crate::place;
+use crate::progress::print;
 use crate::timeline::{Timeline, Window, picture, trace};
 
 /// Above so many events a picture is slow to open and hard to read.
@@ -22,31 +23,35 @@ pub(super) fn write(args: &DemoArgs, runs: &[Run]) -> Result<()> {
     let dir = dir(args);
     let [svg, json] = ["timeline.svg", "trace.json"].map(|name| dir.join(name));
     let put = |file: &PathBuf, text: String| fs::write(file, text).during(file.display());
-    put(&svg, picture(&timelines, args.window))?;
+    let words = ["cargo".to_owned()].into_iter().chain(env::args().skip(1));
+    let command = words.collect::<Vec<_>>().join(" ");
+    put(&svg, picture(&timelines, args.window, &command))?;
     put(&json, format!("{}\n", trace(&timelines)))?;
     let events: usize = timelines.iter().map(Timeline::n_events).sum();
-    println!(
+    print(format_args!(
         "  the picture of who ran and who owned the FPU is {}",
         svg.display()
-    );
-    println!(
+    ));
+    print(format_args!(
         "  {events} events are in {}, for https://ui.perfetto.dev",
         json.display()
-    );
+    ));
     let lost: u64 = timelines.iter().map(Timeline::lost).sum();
     match args.window {
-        Window::Auto if lost > 0 => println!(
+        Window::Auto if lost > 0 => print(format_args!(
             "  They are the first ones of each CPU; --window FROM..TO records others, between two times in milliseconds"
-        ),
-        Window::Between { .. } if lost > 0 => println!(
+        )),
+        Window::Between { .. } if lost > 0 => print(format_args!(
             "  {lost} EVENTS OF THE WINDOW ARE MISSING: the kernel had no room for them; a shorter --window has all"
-        ),
+        )),
         Window::Between { .. } if events > MANY => {
-            println!("  A picture of so many is hard to read: a shorter --window shows each");
+            print(format_args!(
+                "  A picture of so many is hard to read: a shorter --window shows each"
+            ));
         }
         _ => {}
     }
-    println!();
+    print("");
     Ok(())
 }
 

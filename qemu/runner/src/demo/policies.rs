@@ -7,6 +7,7 @@ use super::report::{counters, programs};
 use super::run::{Row, Run};
 use super::session::Counters;
 use crate::cli::DemoArgs;
+use crate::progress::print;
 use crate::table;
 
 /// The counters in the table, with the words for them.
@@ -31,8 +32,8 @@ const ROWS: [(&str, &str); 17] = [
 ];
 
 /// Prints the table.
-pub(super) fn print(args: &DemoArgs, runs: &[Run]) {
-    println!(
+pub(super) fn show(args: &DemoArgs, runs: &[Run]) {
+    print(format_args!(
         "\n{} LWPs on {} CPUs ({}), every policy in turn, leak rule {}, {:.1} s\n\n{}",
         runs.first().map_or(0, |run| run.lwps),
         args.cpus,
@@ -40,10 +41,10 @@ pub(super) fn print(args: &DemoArgs, runs: &[Run]) {
         args.leak.word(),
         seconds(runs),
         table(runs)
-    );
+    ));
     for row in common(runs) {
         if let Verdict::Skipped(why) = row.verdict {
-            println!("  {} is skipped: {why}", row.name);
+            print(format_args!("  {} is skipped: {why}", row.name));
         }
     }
 }

@@ -6,6 +6,7 @@ use super::compare::Verdict;
 use super::run::{Row, Run};
 use super::session::Counters;
 use crate::cli::DemoArgs;
+use crate::progress::print;
 use crate::table;
 use crate::timeline::CpuTimeline;
 use crate::trace;
@@ -62,7 +63,7 @@ const KEYS: [(&str, &str); 21] = [
 impl Run {
     /// Prints the tables.
     pub(super) fn print(&self, args: &DemoArgs) {
-        println!(
+        print(format_args!(
             "\n{} LWPs on {} CPUs ({}), policy {}, leak rule {}, {:.1} s\n",
             self.lwps,
             args.cpus,
@@ -70,17 +71,21 @@ impl Run {
             self.policy.word(),
             args.leak.word(),
             self.seconds
-        );
-        println!("{}", self.compared());
+        ));
+        print(self.compared());
         for core in &self.cores {
-            println!("  core file of {}: {}", core.whose, core.path.display());
+            print(format_args!(
+                "  core file of {}: {}",
+                core.whose,
+                core.path.display()
+            ));
         }
         if self.session.cpus.is_empty() {
             return;
         }
-        println!("{}", self.per_cpu());
+        print(self.per_cpu());
         let totals = self.session.totals();
-        println!(
+        print(format_args!(
             "  For the same switches an eager kernel would have made {} saves and {} restores;\n  \
              this one made {} saves and {} loads ({} initial, {} restores).\n",
             totals.get("eager_saves"),
@@ -89,19 +94,24 @@ impl Run {
             totals.get("inits") + totals.get("restores"),
             totals.get("inits"),
             totals.get("restores"),
-        );
+        ));
         for identity in &self.identities {
             let word = if identity.holds() { "holds " } else { "BROKEN" };
-            println!("  {word} {identity}");
+            print(format_args!("  {word} {identity}"));
         }
         if let Some(path) = &args.trace {
             let (slices, lost) = trace::count(&self.session.traces);
-            println!("\n  {slices} slices are in {}", path.display());
+            print(format_args!(
+                "\n  {slices} slices are in {}",
+                path.display()
+            ));
             if lost > 0 {
-                println!("  {lost} later ones are not: the kernel had no room for them");
+                print(format_args!(
+                    "  {lost} later ones are not: the kernel had no room for them"
+                ));
             }
         }
-        println!();
+        print("");
     }
 
     fn compared(&self) -> String {

@@ -54,8 +54,9 @@ const DENSE: Layout = Layout {
     words: "tiny faint end",
 };
 
-/// Draws the runs one above the other: the part of each that was asked for, or one in which there is much to be seen.
-pub(crate) fn picture(timelines: &[Timeline<'_>], asked: Window) -> String {
+/// Draws the runs one above the other: the part of each that was asked for, or one in which there is much to be seen. The picture
+/// says by which command it was made, to those who read its text.
+pub(crate) fn picture(timelines: &[Timeline<'_>], asked: Window, command: &str) -> String {
     let window = match asked {
         Window::Auto | Window::None => window::choose(timelines),
         Window::Between { .. } => {
@@ -73,7 +74,7 @@ pub(crate) fn picture(timelines: &[Timeline<'_>], asked: Window) -> String {
         page.group(&class, |page| page.panel(timeline, window, layout));
     }
     page.legend();
-    page.finish()
+    page.finish(command)
 }
 
 /// Where a time is on the page.
@@ -262,6 +263,7 @@ impl Page {
         };
         let gained = if stay.is_begun { " gained" } else { "" };
         let given_up = if stay.is_ended { " given-up" } else { "" };
+        self.has_clean |= state == "clean";
         let class = format!("stay {state} {colour}{gained}{given_up}");
         let title = format!("{name}, {state}");
         self.stretch((&class, &title, Some(&name)), stay.when, scale, place);

@@ -98,7 +98,7 @@ fn with(classes: &[String], words: &[&str]) -> u64 {
 fn what_is_drawn_of_a_cpu_is_what_it_counted() {
     let cpus = example();
     assert_eq!(wrong(&cpus, 2), Vec::<String>::new());
-    let picture = picture(&[titled(&cpus)], ALL);
+    let picture = picture(&[titled(&cpus)], ALL, "cargo demo");
     for (cpu, timeline) in &cpus {
         let account = timeline.account.as_ref().expect("an account");
         let classes = classes(&picture, *cpu);
@@ -211,7 +211,7 @@ fn events_that_there_was_no_room_for_are_told_in_the_picture() {
     );
     let cpus = timelines(&full);
     assert_eq!(wrong(&cpus, 2), Vec::<String>::new());
-    let picture = picture(&[titled(&cpus)], ALL);
+    let picture = picture(&[titled(&cpus)], ALL, "cargo demo");
     assert!(picture.contains("41 events are missing") && picture.contains("unknown"));
 }
 

@@ -46,7 +46,7 @@ impl Distro {
         let version = match self.version() {
             Ok(version) => version,
             Err(lacks) => {
-                say(format_args!("guest toolchain: {lacks}"));
+                say(format_args!("preparing the guest's toolchain: {lacks}"));
                 install::packages("a compiler for the guest", &PACKAGES)?;
                 self.version().map_err(|lacks| {
                     Error::unusable(format!(

@@ -19,7 +19,7 @@ impl Lock {
         let path = dir.join("lock");
         let file = File::create(&path).during(path.display())?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let step = Step::start("guest toolchain: waiting for another run that makes it");
+            let step = Step::start("waiting for another run that makes the guest's toolchain");
             flock(&file, FlockOperation::LockExclusive).during(path.display())?;
             step.done();
         }

@@ -57,7 +57,9 @@ impl Current {
 
     /// Lets rustup add the target; else tells why that was not to be had.
     pub(super) fn add(&self) -> Result<Toolchain, String> {
-        let step = Step::start(format!("guest toolchain: rustup target add {TARGET}"));
+        let step = Step::start(format!(
+            "adding the guest's target: rustup target add {TARGET}"
+        ));
         let mut rustup = Command::new(&self.rustup);
         place::forget_cargo(&mut rustup).args(["target", "add", TARGET]);
         // One failure is enough to go on to the next route.

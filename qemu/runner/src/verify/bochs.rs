@@ -15,7 +15,7 @@ use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs::Archive;
-use crate::progress::Step as Progress;
+use crate::progress::{Step as Progress, print, say_error};
 use crate::timeline::Window;
 use crate::toolchain;
 
@@ -86,7 +86,10 @@ fn boot_tests(model: &str) -> Result<()> {
         .iter()
         .map(|test| Archive::for_kernel(&test.name))
         .collect::<Result<Vec<_>>>()?;
-    let progress = Progress::start(format!("{} boot tests on Bochs {model}", tests.len()));
+    let progress = Progress::start(format!(
+        "running {} boot tests on Bochs {model}",
+        tests.len()
+    ));
     let n_workers = thread::available_parallelism().map_or(1, NonZero::get);
     let waiting = Mutex::new(tests.iter().zip(&archives));
     let failed: Vec<Error> = thread::scope(|scope| {
@@ -106,7 +109,7 @@ fn boot_tests(model: &str) -> Result<()> {
         Some(unusable) if unusable.status() == 2 => Err(unusable.clone()),
         Some(_) => {
             for error in &failed {
-                eprintln!("error: {error}");
+                say_error(error);
             }
             Err(Error::failed(format!(
                 "{} of {} boot tests failed on Bochs {model}",
@@ -177,7 +180,7 @@ fn run(
     let mut said = Vec::new();
     match boot::judge(emulator, &machine, true, |line| said.push(line.to_owned())) {
         Ok(passed) => {
-            println!("{passed} {more}");
+            print(format_args!("{passed} {more}"));
             Ok(())
         }
         Err(error) => {

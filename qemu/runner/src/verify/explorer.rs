@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::cargo;
 use crate::error::{Error, Result};
 use crate::place;
-use crate::progress::Step;
+use crate::progress::{Step, print};
 
 /// Every ignored search of the explorer ends, and finds nothing.
 pub(super) fn run() -> Result<()> {
@@ -19,7 +19,7 @@ pub(super) fn run() -> Result<()> {
     step.done();
     let said = said?;
     for line in said.lines().filter(|line| line.contains(" states, ")) {
-        println!("  {line}");
+        print(format_args!("  {line}"));
     }
     if said.contains("test result: ok.") && !said.contains(" 0 passed") {
         return Ok(());

@@ -117,7 +117,7 @@ fn run(programs: Vec<Command>, target: &str, length: Length) -> Result<()> {
     check(done, length)?;
     let seconds = begun.elapsed().as_secs_f64();
     say(format_args!(
-        "fuzz {target}: {done} executions in {seconds:.0} s, no panic, no hang"
+        "fuzzed {target}: {done} executions in {seconds:.0} s, no panic, no hang"
     ));
     Ok(())
 }

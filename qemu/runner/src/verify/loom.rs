@@ -10,7 +10,7 @@ use crate::cargo;
 use crate::error::{During, Error, Result};
 use crate::place;
 use crate::process::{Captured, Ended, capture};
-use crate::progress::{Step, say};
+use crate::progress::{Step, print, say};
 use crate::table;
 
 /// Debug assertions check I3 and others inside the protocol; a release build would drop them.
@@ -34,7 +34,7 @@ pub(super) fn run() -> Result<()> {
     let said = explore(&copy, "exploring loom's scenarios")?;
     let text = String::from_utf8_lossy(&said.output);
     let explored = text.lines().filter_map(explored);
-    explored.for_each(say);
+    explored.for_each(|line| say(format_args!("explored {line}")));
     if said.ended.is_success() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub(super) fn run_weakened() -> Result<()> {
         let result = result.unwrap_or_else(|why| why);
         rows.push(vec![ordering.to_string(), seconds, result]);
     }
-    println!("\n{}", table::render(&rows, false));
+    print(format_args!("\n{}", table::render(&rows, false)));
     if survived == 0 {
         return Ok(());
     }

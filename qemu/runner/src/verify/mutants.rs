@@ -16,7 +16,7 @@ use self::survivors::{Survivor, Table};
 use crate::error::{During, Error, Result};
 use crate::place;
 use crate::process::Ended;
-use crate::progress::say;
+use crate::progress::{say, say_error};
 
 /// The survivors, and why each is no gap of the tests.
 const TABLE: &str = "tests/tables/mutants.toml";
@@ -125,7 +125,7 @@ fn judge(report: &Report, checkout: &Path, output: &Path) -> Result<()> {
     }
     let caught = count(Summary::CaughtMutant);
     say(format_args!(
-        "{} mutants: {caught} caught, {} ran into the time limit, {} do not compile, {} live",
+        "tested {} mutants: {caught} caught, {} ran into the time limit, {} do not compile, {} live",
         mutants.clone().count(),
         count(Summary::Timeout),
         count(Summary::Unviable),
@@ -138,7 +138,7 @@ fn judge(report: &Report, checkout: &Path, output: &Path) -> Result<()> {
     let anew = output.join("mutants.toml");
     fs::write(&anew, judged.table.render()).during(anew.display())?;
     for line in &judged.complaints {
-        eprintln!("error: {line}");
+        say_error(line);
     }
     if judged.complaints.is_empty() {
         return Ok(());

@@ -14,7 +14,7 @@ use crate::cargo::{self, Executable};
 use crate::error::{During, Error, Result};
 use crate::place;
 use crate::process::capture;
-use crate::progress::say;
+use crate::progress::{print, say, say_error};
 use crate::table;
 
 /// The bugs and their tests, and the folder of the patches.
@@ -73,11 +73,11 @@ pub(super) fn run() -> Result<()> {
         let by = format!("{} {}", bug.target, bug.test);
         rows.push(vec![bug.patch.clone(), seconds, by]);
         if let Err(error) = result {
-            eprintln!("error: {} ({}): {error}", bug.patch, bug.source);
+            say_error(format_args!("{} ({}): {error}", bug.patch, bug.source));
             failed += 1;
         }
     }
-    println!("{}", table::render(&rows, false));
+    print(table::render(&rows, false));
     if failed > 0 {
         let all = bugs.len();
         return Err(Error::failed(format!(
@@ -85,7 +85,7 @@ pub(super) fn run() -> Result<()> {
         )));
     }
     say(format_args!(
-        "{} seeded bugs, each caught by its test",
+        "caught {} seeded bugs, each by its test",
         bugs.len()
     ));
     Ok(())

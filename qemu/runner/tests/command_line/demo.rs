@@ -28,6 +28,8 @@ fn a_good_run_has_status_0_tables_and_json() {
         "policy lazy",
         "holds  preloads = 0",
         "2 LWPs on 1 CPUs",
+        // In cargo's columns.
+        "     Running 1 programs on the host\n     Booting 1 CPUs (max) with 2 copies of 1 programs\n",
     ] {
         assert!(run.text.contains(text), "{text}: {}", run.text);
     }

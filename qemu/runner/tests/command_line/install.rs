@@ -46,11 +46,11 @@ fn a_missing_tool_is_installed_when_that_is_allowed() {
     let run = demo_without_qemu(apt_get, "1");
     assert!(
         run.text
-            .contains("installing qemu-system-x86 (qemu-system-x86_64 is missing)"),
+            .contains("Installing qemu-system-x86 (qemu-system-x86_64 is missing)"),
         "{}",
         run.text
     );
-    assert!(run.text.contains("booting 1 CPUs"), "{}", run.text);
+    assert!(run.text.contains("Booting 1 CPUs"), "{}", run.text);
 }
 
 #[test]

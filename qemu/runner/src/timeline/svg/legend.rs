@@ -35,17 +35,18 @@ impl Page {
             self.add(text("", (x + 26.0, y), says));
         }
         let releases = self.counts.get("releases").copied().unwrap_or(0);
-        for (class, says) in [
-            (
-                "stay live",
-                format!(
-                    "FPU: whose registers, newer than memory; its end is a release ({releases})"
-                ),
-            ),
-            ("stay clean", "FPU: memory equals them".into()),
-        ] {
+        let live =
+            format!("FPU: whose registers, newer than memory; its end is a release ({releases})");
+        let mut stays = vec![("stay live c0", live)];
+        if self.has_clean {
+            stays.push((
+                "stay clean c0",
+                "FPU: whose registers, and memory equals them".into(),
+            ));
+        }
+        for (class, says) in stays {
             let (x, y) = flow.place(30.0 + width(&says));
-            self.add(bar(&format!("{class} c0"), [x, y - 9.0, 20.0, 10.0]));
+            self.add(bar(class, [x, y - 9.0, 20.0, 10.0]));
             self.add(text("", (x + 25.0, y), says));
         }
         self.y = flow.y + 12.0;

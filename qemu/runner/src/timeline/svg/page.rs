@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use svg::Document;
-use svg::node::element::{Definitions, Group, Line, Marker, Path, Rectangle, Style, Text};
+use svg::node::element::{
+    Definitions, Description, Group, Line, Marker, Path, Rectangle, Style, Text,
+};
 
 use crate::timeline::colour::Colours;
 use crate::timeline::style::sheet;
@@ -19,6 +21,8 @@ pub(super) const LETTER: f64 = 6.3;
 pub(super) struct Page {
     pub(super) colours: Colours,
     pub(super) counts: BTreeMap<&'static str, usize>,
+    /// A stretch is drawn in which memory equals the registers.
+    pub(super) has_clean: bool,
     /// The groups that are open, each in the one before.
     groups: Vec<Group>,
     /// Where the next thing goes.
@@ -30,6 +34,7 @@ impl Page {
         Self {
             colours: Colours::default(),
             counts: BTreeMap::new(),
+            has_clean: false,
             groups: vec![Group::new()],
             y: 18.0,
         }
@@ -50,7 +55,7 @@ impl Page {
         }
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(super) fn finish(self, command: &str) -> String {
         let body = self.groups.into_iter().next().unwrap_or_default();
         let tip = Marker::new()
             .set("id", "tip")
@@ -70,6 +75,7 @@ impl Page {
             .set("viewBox", format!("0 0 {WIDTH} {:.0}", self.y))
             .set("width", WIDTH)
             .set("height", format!("{:.0}", self.y))
+            .add(Description::new().add(svg::node::Text::new(command)))
             .add(Style::new(sheet(&self.colours)))
             .add(Definitions::new().add(tip))
             .add(bar("page", [0.0, 0.0, WIDTH, self.y]))
