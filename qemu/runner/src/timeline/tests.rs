@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use svg::parser::Event as Tag;
 
+use super::style::SIGNS;
 use super::{Account, CpuTimeline, Timeline, Window, outside, picture, trace, wrong};
 use crate::protocol::{Event, counted, decode};
 
@@ -225,4 +226,35 @@ fn a_run_that_was_over_before_the_window_is_told() {
         "{told}"
     );
     assert_eq!(outside(&example(), ALL), None);
+}
+
+#[test]
+fn the_readmes_picture_is_of_the_command_that_it_names_and_counts_what_it_shows() {
+    let checkout = crate::place::checkout();
+    let read = |name: &str| std::fs::read_to_string(checkout.join(name)).expect(name);
+    let (readme, picture) = (read("README.md"), read("qemu/timeline.svg"));
+    let (_, command) = picture.split_once("<desc>").expect("a description");
+    let (command, _) = command.split_once("</desc>").expect("its end");
+    assert!(readme.contains("](qemu/timeline.svg)"));
+    assert!(
+        readme.contains(&format!("`{}`", command.trim())),
+        "{command}"
+    );
+    let classes: Vec<String> = (0..2).flat_map(|cpu| classes(&picture, cpu)).collect();
+    let kinds = SIGNS
+        .iter()
+        .map(|sign| (sign.words, with(&classes, &[sign.counter])));
+    let releases = "its end is a release";
+    let calls = "cross-call: a CPU asks for what another one holds";
+    let kinds = kinds.chain([
+        (calls, with(&classes, &["xcalls"])),
+        (releases, with(&classes, &["live", "given-up"])),
+    ]);
+    for (words, count) in kinds.filter(|(_, count)| *count > 0) {
+        assert!(
+            picture.contains(&format!("{words} ({count})")),
+            "{words}: {count}"
+        );
+    }
+    assert!(with(&classes, &["traps"]) > 3 && with(&classes, &["xcalls"]) > 0);
 }
