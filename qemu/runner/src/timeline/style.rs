@@ -182,7 +182,7 @@ pub(super) fn sheet(colours: &Colours) -> String {
          .cpu{{font-size:13px;font-weight:600}}.small{{font-size:10px}}.tiny{{font-size:8.5px}}.end{{text-anchor:end}}.middle{{text-anchor:middle}}\
          .grid,.rule{{stroke-width:1}}.run{{stroke-width:.5}}.stay{{stroke-width:.6}}\
          .clean{{fill-opacity:.3;stroke-dasharray:2 1.5}}.mark{{stroke-width:1.3;stroke-linejoin:round}}\
-         .call{{stroke-width:1.6;fill:none}}{}@media screen and (prefers-color-scheme:dark){{{}}}",
+         .call{{stroke-width:1.6;fill:none}}{}.run.thin,.stay.thin{{stroke:none}}@media screen and (prefers-color-scheme:dark){{{}}}",
         theme(LIGHT, &colours.rules([0.62, 0.76])),
         theme(DARK, &colours.rules([0.42, 0.36])),
     )

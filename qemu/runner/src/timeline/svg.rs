@@ -68,7 +68,7 @@ pub(crate) fn picture(timelines: &[Timeline<'_>], asked: Window, command: &str) 
     };
     let layout = if timelines.len() > 1 { DENSE } else { ROOMY };
     let mut page = Page::new();
-    page.head(timelines, window);
+    page.head(timelines, window, asked);
     for timeline in timelines {
         let class = format!("panel {}", timeline.policy);
         page.group(&class, |page| page.panel(timeline, window, layout));
@@ -95,20 +95,22 @@ impl Scale {
 
 impl Page {
     /// What the times mean, and what is missing.
-    fn head(&mut self, timelines: &[Timeline<'_>], window: Stretch) {
+    fn head(&mut self, timelines: &[Timeline<'_>], window: Stretch, asked: Window) {
         let (from, to) = (ms(window.0), ms(window.1));
         let says = format!(
             "{from:.3} to {to:.3} ms after the first program began, by the time stamp counter of an emulated machine: the order is \
              what happened, the durations are the emulator's"
         );
         self.add(text("faint", (14.0, self.y), says));
-        let lanes = timelines.iter().flat_map(|timeline| timeline.lanes(window));
-        let cut = lanes.filter(|lane| lane.until + 1 < window.1);
-        let lost: u64 = cut.map(|lane| lane.lost).sum();
+        // What was not asked for is not missing.
+        let lost: u64 = match asked {
+            Window::Auto | Window::None => 0,
+            Window::Between { .. } => timelines.iter().map(Timeline::lost).sum(),
+        };
         if lost > 0 {
             self.y += 16.0;
             let says = format!(
-                "{lost} events are missing, where it says so: the kernel had no room for them"
+                "{lost} events of the window {asked} are missing, where a lane is grey or after its end: the kernel had no room for them"
             );
             self.add(text("cpu", (14.0, self.y), says));
         }
@@ -280,7 +282,10 @@ impl Page {
         let (left, right) = (scale.x(begin), scale.x(end));
         let says = format!("{title}: {:.4} to {:.4} ms", ms(begin), ms(end));
         let wide = (right - left).max(0.6);
-        self.add(bar(class, [left, y, wide, height]).add(Title::new(says)));
+        // An outline would be all that is seen of a narrow one.
+        let thin = if wide < 2.5 { " thin" } else { "" };
+        let place = [left, y, wide, height];
+        self.add(bar(&format!("{class}{thin}"), place).add(Title::new(says)));
         let (size, room) = if height < 13.0 {
             ("small middle", 0.9)
         } else {

@@ -213,7 +213,10 @@ fn events_that_there_was_no_room_for_are_told_in_the_picture() {
     let cpus = timelines(&full);
     assert_eq!(wrong(&cpus, 2), Vec::<String>::new());
     let picture = picture(&[titled(&cpus)], ALL, "cargo demo");
-    assert!(picture.contains("41 events are missing") && picture.contains("unknown"));
+    assert!(
+        picture.contains("41 events of the window 0.001..0.002 are missing")
+            && picture.contains("unknown")
+    );
 }
 
 #[test]

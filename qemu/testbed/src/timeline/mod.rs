@@ -24,7 +24,7 @@ use self::lane::{Event, Lane, Occasion, Whose};
 /// For how many events a CPU has room where the command line names no end: more would keep the serial line busy.
 const ROOM_WITHOUT_END: usize = 1 << 12;
 /// The same where it does.
-const ROOM: usize = 1 << 17;
+const ROOM: usize = 1 << 15;
 /// How many events stand on a line.
 const LINE_EVENTS: usize = 32;
 
