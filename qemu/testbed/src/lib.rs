@@ -13,7 +13,7 @@
 //! | a CPU's tables, traps, timer, the other CPUs, and those that leave and come back | [`cpu`] |
 //! | who runs when | [`lwp`], [`sched`], [`event`], `trace`, `timeline` |
 //! | programs in user mode | `process`, [`demo`] |
-//! | `pcu9` | [`glue`], [`registers`], [`watch`] |
+//! | `pcu9` | [`glue`], [`registers`], [`watch`], `step` |
 //! | tests that boot | [`testing`] |
 //!
 //! The package is empty for a host target, so that a whole workspace can be checked at once.
