@@ -15,6 +15,7 @@ use crate::cli::{DemoArgs, Leak, Policies, Policy, VerifyArgs};
 use crate::demo;
 use crate::emulator::Kind;
 use crate::error::{Error, Result};
+use crate::place;
 use crate::progress::{print, say, say_error};
 use crate::table;
 use crate::timeline::Window;
@@ -90,6 +91,11 @@ fn step(name: &str, run: fn() -> Result<()>) -> Step {
 
 /// The demo on one of QEMU's machines; with `sections` the kernel uses the FPU itself.
 fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
+    // Under every policy the timeline too has to agree with the counters; it is not the user's.
+    let window = match policy {
+        Policies::All => Window::Auto,
+        Policies::One(_) => Window::None,
+    };
     let args = DemoArgs {
         cpus,
         copies: None,
@@ -101,8 +107,8 @@ fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
         policy,
         sections,
         trace: None,
-        window: Window::None,
-        timeline: None,
+        window,
+        timeline: Some(place::target("verify")),
         dump: None,
         dump_after: None,
         watch: false,
