@@ -152,7 +152,14 @@ fn a_torn_set_of_cpus_is_refused_until_it_is_accepted() {
 
 #[test]
 fn wrong_arguments_have_status_2_and_a_missing_dump_1() {
-    assert_eq!(pcustat(&image(), &["--what"]).0, 2);
+    let (status, _, complaints) = pcustat(&image(), &["--intervall", "1"]);
+    let told = "error: unexpected argument '--intervall' found; a similar argument exists: '--interval'; see `pcustat --help`\n";
+    assert_eq!((status, &*complaints), (2, told));
+    let (status, help, _) = pcustat(&image(), &["--help"]);
+    assert!(
+        status == 0 && help.contains("cargo pcustat SOCKET lwp 7 --follow"),
+        "{help}"
+    );
     let mut command = Command::new(env!("CARGO_BIN_EXE_pcustat"));
     let output = command.arg("/nowhere/dump").output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pcu9_kpcpu::stat::usage_error;
 
 use crate::emulator::Kind;
 use crate::error::Error;
@@ -298,7 +299,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Command, Error> {
         {
             error.exit()
         }
-        Err(error) => Err(Error::unusable(in_one_line(&error.to_string(), &help))),
+        Err(error) => Err(Error::unusable(usage_error(&error.to_string(), &help))),
     }
 }
 
@@ -310,23 +311,6 @@ fn helping(arguments: &[OsString]) -> String {
         Some(command @ ("run" | "guest-clippy")) => format!("pcu9-runner {command} --help"),
         _ => "pcu9-runner --help".into(),
     }
-}
-
-/// Makes one line of what clap says in several, and says where to read on.
-pub(crate) fn in_one_line(said: &str, help: &str) -> String {
-    let said = said.strip_prefix("error: ").unwrap_or(said);
-    let is_told = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more");
-    let words = said.lines().take_while(is_told).map(str::trim);
-    let mut line = String::new();
-    for word in words.filter(|word| !word.is_empty()) {
-        line += match (line.is_empty(), word.starts_with("tip: ")) {
-            (true, _) => "",
-            (false, true) => "; ",
-            (false, false) => " ",
-        };
-        line += word.trim_start_matches("tip: ");
-    }
-    format!("{line}; see `{help}`")
 }
 
 impl Command {

@@ -43,13 +43,8 @@ use std::process::ExitCode;
 pub use boot::{Run, boot_test};
 pub use error::{Error, Result};
 pub use looking::{Guest, Held, Looking, boot_and_hold};
+pub use pcu9_kpcpu::stat::usage_error;
 pub use progress::{Step, choose_colours, say_error};
-
-/// Makes one line of what clap says of a wrong command line, with where to read on: `help` is the command that helps.
-#[must_use]
-pub fn usage_error(error: &clap::Error, help: &str) -> String {
-    cli::in_one_line(&error.to_string(), help)
-}
 
 /// Sets a table in columns: the first column to the left, the others to the right.
 #[must_use]

@@ -163,7 +163,7 @@ pub(crate) fn main() -> ExitCode {
                 _ => String::new(),
             };
             say_error(usage_error(
-                &error,
+                &error.to_string(),
                 &format!("cargo simulate{command} --help"),
             ));
             return ExitCode::from(2);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use clap::Parser;
+use pcu9_kpcpu::stat::usage_error;
 use pcu9_kpcpu::{Error, KernelFile, Kpcpu, Live, Torn};
 
 use crate::answer::{Answer, Asked};
@@ -27,7 +28,14 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 const LOOK: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.exit_code() == 0 => error.exit(),
+        Err(error) => {
+            say(&usage_error(&error.to_string(), "pcustat --help"));
+            return ExitCode::from(2);
+        }
+    };
     let repeat = match args.repeat() {
         Ok(repeat) => repeat,
         Err(error) => {
