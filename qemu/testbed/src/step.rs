@@ -13,6 +13,12 @@ pub(crate) const TIMELINE: u8 = 2;
 
 static WATCHED_BY: AtomicU8 = AtomicU8::new(0);
 
+/// Is this a kernel whose unit is not pcu9's own alone: one with debug assertions, where no instructions are counted?
+#[inline]
+pub(crate) fn is_instrumented() -> bool {
+    cfg!(debug_assertions)
+}
+
 /// Lets each step of all CPUs be noticed by one of the above.
 ///
 /// # Panics
@@ -20,7 +26,7 @@ static WATCHED_BY: AtomicU8 = AtomicU8::new(0);
 /// In a kernel without debug assertions.
 pub(crate) fn watch(by: u8) {
     assert!(
-        cfg!(debug_assertions),
+        is_instrumented(),
         "nothing notices the steps in this kernel"
     );
     WATCHED_BY.fetch_or(by, Ordering::AcqRel);
@@ -33,13 +39,13 @@ pub(crate) fn unwatch(by: u8) -> bool {
 
 /// Is each step noticed by it?
 pub(crate) fn is_watched(by: u8) -> bool {
-    cfg!(debug_assertions) && WATCHED_BY.load(Ordering::Acquire) & by != 0
+    is_instrumented() && WATCHED_BY.load(Ordering::Acquire) & by != 0
 }
 
 /// A step. Interrupts are off.
 #[inline]
 pub(crate) fn here() {
-    if cfg!(debug_assertions) {
+    if is_instrumented() {
         let by = WATCHED_BY.load(Ordering::Relaxed);
         if by != 0 {
             noticed(by);

@@ -53,7 +53,7 @@ pub fn stop() -> (u64, u64) {
 /// In a kernel without debug assertions, whose instructions are counted: its wipe stays in.
 pub fn take_wipe_out(out: bool) {
     assert!(
-        cfg!(debug_assertions),
+        step::is_instrumented(),
         "the wipe stays in this kernel's unit"
     );
     IS_WIPE_TAKEN_OUT.store(out, Ordering::Relaxed);
@@ -335,7 +335,7 @@ unsafe impl PcuOps<Lwp> for WatchedFpu {
     }
 
     unsafe fn state_wipe() {
-        if !(cfg!(debug_assertions) && IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed)) {
+        if !(step::is_instrumented() && IS_WIPE_TAKEN_OUT.load(Ordering::Relaxed)) {
             step::here();
             // SAFETY: the same promises.
             unsafe { <Fpu as PcuOps<Lwp>>::state_wipe() };

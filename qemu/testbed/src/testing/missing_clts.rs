@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
 use super::is_task_switched;
+use crate::step;
 
 static IS_SEEDED: AtomicBool = AtomicBool::new(false);
 /// Faults of a restore since the bug was put in.
@@ -21,7 +22,7 @@ static N_FAULTS: AtomicU64 = AtomicU64::new(0);
 ///
 /// In a kernel without debug assertions, whose instructions are counted: the bug is not in it.
 pub fn without_clts_before_restore(f: impl FnOnce()) -> u64 {
-    assert!(cfg!(debug_assertions), "the bug is not in this kernel");
+    assert!(step::is_instrumented(), "the bug is not in this kernel");
     N_FAULTS.store(0, Ordering::Relaxed);
     IS_SEEDED.store(true, Ordering::Relaxed);
     f();
@@ -31,7 +32,7 @@ pub fn without_clts_before_restore(f: impl FnOnce()) -> u64 {
 
 /// Is the unit to leave the gate closed when it is asked to open it?
 pub(crate) fn leaves_the_gate_closed() -> bool {
-    cfg!(debug_assertions) && IS_SEEDED.load(Ordering::Relaxed)
+    step::is_instrumented() && IS_SEEDED.load(Ordering::Relaxed)
 }
 
 /// After a load: opens the gate at last.
