@@ -380,4 +380,20 @@ mod tests {
         assert_eq!(habits.arrive(Arrival::Evicted, &rule), Slice::Trap);
         assert_eq!(habits.uses, 0);
     }
+
+    #[test]
+    fn a_pause_makes_probes_frequent_again_and_a_short_one_does_not() {
+        let doublings_after = |uses| {
+            let mut habits = Habits {
+                uses,
+                doublings: 3,
+                ..Habits::default()
+            };
+            habits.end_residency(&RULE);
+            habits.doublings
+        };
+        let short = RULE.soon() + RULE.miss_step;
+        assert_eq!(doublings_after(short), 3);
+        assert_eq!(doublings_after(short - 1), 0);
+    }
 }

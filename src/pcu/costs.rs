@@ -262,11 +262,19 @@ mod tests {
         // What would become 0 by it stays 1; what was 0 stays so.
         assert_eq!((of_writes.return_step, of_uses.migration_step), (1, 1));
         assert_eq!(of(10_000, 0, 0).migration_step, 0);
+        // Each top counts for itself: these have no bit that the other lacks.
+        let equal = of(32_766, 1, 65_536);
+        assert_eq!((equal.use_top, equal.migration_step), (32_768, 16_384));
         let most = of(u32::MAX, u32::MAX, u32::MAX);
         assert_eq!(
             (most.use_step, most.use_top, most.migration_step),
             (8191, 65_535, 8191)
         );
+    }
+
+    #[test]
+    fn soon_is_a_use_and_a_half_below_the_top() {
+        assert_eq!(RULE.soon(), 7552 - 1500 - 750);
     }
 
     #[test]
