@@ -40,6 +40,26 @@ fn operations_take_no_more_instructions_than_they_may() {
         within += u32::from(figure("netbsd").is_some_and(|netbsd| count <= netbsd));
     }
     assert!(within >= 3, "no more than NetBSD's: {json}");
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    for row in operations {
+        let (name, count) = (row["operation"].as_str(), row["pcu9"].as_u64());
+        let Some(netbsd) = row["netbsd"].as_u64() else {
+            continue;
+        };
+        let line = format!("| {} | ", name.expect("a name"));
+        let shown = readme.lines().find_map(|text| text.strip_prefix(&line));
+        let shown: Vec<u64> = shown
+            .unwrap_or_else(|| panic!("the README has no row {line}"))
+            .split('|')
+            .filter_map(|cell| cell.trim().parse().ok())
+            .collect();
+        let count = count.expect("a count");
+        // Compilers differ by a few instructions.
+        assert!(
+            shown.len() == 2 && shown[0].abs_diff(count) <= 1 + count / 30 && shown[1] == netbsd,
+            "the README says {shown:?}: {row}"
+        );
+    }
     let memory = |name: &str| results["memory"][name].as_u64();
     assert!(
         memory("an LWP's state, one unit").is_some_and(|bytes| bytes <= 24),
