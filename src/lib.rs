@@ -6,7 +6,8 @@
 //! 2. [`pcu`]: the protocol, machine-independent.
 //! 3. [`percpu`]: per-CPU data, and the header by which they are read from outside.
 //! 4. [`x86_64`]: the reference machine and its FPU unit.
-//! 5. [`proofs`]: what is proved, by what, and what is not.
+//! 5. [`guide`]: how to put it into a kernel, step by step, and what goes wrong.
+//! 6. [`proofs`]: what is proved, by what, and what is not.
 //!
 //! # NetBSD's names
 //!
@@ -64,6 +65,8 @@ pub mod kernel;
 pub mod pcu;
 #[doc = include_str!("proofs.md")]
 pub mod proofs {}
+#[cfg(target_arch = "x86_64")]
+pub mod guide;
 #[cfg(all(target_pointer_width = "64", not(loom)))]
 pub mod percpu;
 mod shared;

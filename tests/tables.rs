@@ -1,4 +1,5 @@
-//! `tests/tables/checklist.toml`, `scenarios.toml` and `peers.toml`: every row has an answer, and all that it names is there.
+//! `tests/tables/checklist.toml`, `scenarios.toml` and `peers.toml`: every row has an answer, and all that it names is there; and so is
+//! every test that the embedding guide and the course name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -251,4 +252,27 @@ fn every_peers_test_has_ours() {
             assert!(is_there, "{name}: there is no program {program}");
         }
     }
+}
+
+/// The tests that a text names, between backquotes.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let is_test = |word: &&str| word.starts_with("tests/") && word.contains(".rs::");
+    text.split('`').filter(is_test)
+}
+
+#[test]
+fn every_test_that_the_guide_names_is_run() {
+    let text = read("src/guide/wrong.rs");
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("//! | "))
+        .skip(1);
+    let mut n_rows = 0;
+    for row in rows {
+        let tests: Vec<_> = named(row).collect();
+        assert_eq!(tests.len(), 1, "one test a row: {row}");
+        assert_eq!(missing(tests[0]), None, "{row}");
+        n_rows += 1;
+    }
+    assert_eq!(n_rows, 18, "rows");
 }

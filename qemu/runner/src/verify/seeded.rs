@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::copy;
 use crate::cargo::{self, Executable};
 use crate::error::{During, Error, Result};
+use crate::patch;
 use crate::place;
 use crate::process::capture;
 use crate::progress::{print, say, say_error};
@@ -127,23 +128,14 @@ fn read(checkout: &Path) -> Result<Vec<Bug>> {
 fn patched(bug: &Bug, checkout: &Path) -> Result<Patched> {
     let name = format!("{PATCHES}/{}.patch", bug.patch);
     let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
-    let patch = Patch::from_str(&text).during(&name)?;
-    let file = patch
-        .modified()
-        .and_then(|file| file.strip_prefix("b/src/"));
+    let file = Patch::from_str(&text).during(&name)?;
+    let file = file.modified().and_then(|file| file.strip_prefix("b/src/"));
     let file = file.ok_or_else(|| Error::failed(format!("{name}: no line `+++ b/src/..`")))?;
     let file = Path::new("src").join(file);
     let source = fs::read_to_string(checkout.join(&file)).during(file.display())?;
-    if patch.hunks().is_empty() {
-        return Err(Error::failed(format!("{name} changes nothing")));
-    }
-    match diffy::apply(&source, &patch) {
-        Ok(text) => Ok(Patched { file, text }),
-        Err(error) => Err(Error::failed(format!(
-            "{name} no longer applies to {} ({error}): put the bug into today's code and make the patch anew",
-            file.display()
-        ))),
-    }
+    let to = file.display().to_string();
+    let text = patch::apply(&text, &source, &name, &to)?;
+    Ok(Patched { file, text })
 }
 
 /// Builds the tests of `targets` in the copy, as programs by the names of their targets.
