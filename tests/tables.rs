@@ -261,6 +261,21 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
+fn every_test_that_the_course_names_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/course");
+    let mut n_units = 0;
+    for file in fs::read_dir(folder).expect("the course") {
+        let text = fs::read_to_string(file.expect("a unit").path()).expect("a unit");
+        assert!(named(&text).count() > 0, "no test: {text}");
+        for test in named(&text) {
+            assert_eq!(missing(test), None);
+        }
+        n_units += 1;
+    }
+    assert_eq!(n_units, 6, "units");
+}
+
+#[test]
 fn every_test_that_the_guide_names_is_run() {
     let text = read("src/guide/wrong.rs");
     let rows = text
