@@ -144,3 +144,119 @@ unsafe impl<L: ScratchArea> PcuOps<L> for Scratch {
         area.is_ok_and(|area| unsafe { area.as_ref() }.iter().all(|&word| word == 0))
     }
 }
+
+/// All but [`PcuOps::unit_trap`], whose INVLPG is privileged: `tests/boot_scratch.rs` has it.
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::cell::UnsafeCell;
+    use core::ptr::NonNull;
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use std::boxed::Box;
+    use std::thread_local;
+
+    use super::{PRESENT, Registers, Scratch, ScratchArea, Window};
+    use crate::pcu::{LoadFlags, PcuOps, StateError};
+    use crate::x86_64::fpu::Refused;
+
+    /// Its area, if it may have one.
+    struct Lwp(Option<UnsafeCell<Registers>>);
+
+    thread_local! {
+        /// The CPU's window; each test is a CPU.
+        static WINDOW: (UnsafeCell<Registers>, AtomicU64) =
+            const { (UnsafeCell::new([0; 512]), AtomicU64::new(0x6)) };
+    }
+
+    // SAFETY: the thread's own window, and a field of the LWP; nothing is translated.
+    unsafe impl ScratchArea for Lwp {
+        const ADDRESS: u64 = 0;
+
+        fn window() -> Window {
+            WINDOW.with(|(registers, entry)| Window {
+                registers: NonNull::new(registers.get()).unwrap(),
+                entry: NonNull::from(entry),
+            })
+        }
+
+        unsafe fn scratch_area(lwp: NonNull<Self>) -> Result<NonNull<Registers>, Refused> {
+            // SAFETY: the caller promises an LWP.
+            let area = unsafe { &(*lwp.as_ptr()).0 };
+            area.as_ref()
+                .and_then(|area| NonNull::new(area.get()))
+                .ok_or(Refused)
+        }
+    }
+
+    fn lwp(fill: u64) -> Box<Lwp> {
+        Box::new(Lwp(Some(UnsafeCell::new([fill; 512]))))
+    }
+
+    fn memory(lwp: &Lwp) -> Registers {
+        // SAFETY: nobody writes it now.
+        lwp.0
+            .as_ref()
+            .map_or([0; 512], |area| unsafe { *area.get() })
+    }
+
+    fn registers() -> Registers {
+        // SAFETY: the thread's own.
+        unsafe { Lwp::window().registers.read() }
+    }
+
+    fn load(lwp: &Lwp, flags: LoadFlags) -> Result<(), StateError> {
+        // SAFETY: the thread's own registers, nobody's state.
+        unsafe { Scratch::state_load(NonNull::from(lwp), flags) }
+    }
+
+    #[test]
+    fn all_of_the_page_is_moved() {
+        let (a, b) = (lwp(7), lwp(0));
+        assert_eq!(load(&a, LoadFlags::VALID), Ok(()));
+        assert_eq!(registers(), [7; 512]);
+        // SAFETY: the registers are as good as any's.
+        unsafe { Scratch::state_save(NonNull::from(&*b)) };
+        assert_eq!(memory(&b), [7; 512]);
+        let child = lwp(1);
+        // SAFETY: two LWPs with areas.
+        unsafe { Scratch::state_copy(NonNull::from(&*b), NonNull::from(&*child)) };
+        assert_eq!(memory(&child), [7; 512]);
+        assert_eq!(load(&b, LoadFlags::INIT), Ok(()));
+        assert_eq!(registers(), [0; 512]);
+        assert_eq!(load(&a, LoadFlags::REENABLE), Ok(()));
+        assert_eq!(registers(), [0; 512], "nothing is loaded");
+    }
+
+    #[test]
+    fn who_has_no_area_is_refused_and_loads_nothing() {
+        assert_eq!(load(&lwp(9), LoadFlags::VALID), Ok(()));
+        let without = Lwp(None);
+        for flags in [LoadFlags::INIT, LoadFlags::VALID] {
+            assert_eq!(load(&without, flags), Err(StateError::Refused));
+        }
+        assert_eq!(registers(), [9; 512]);
+    }
+
+    #[test]
+    fn one_word_makes_a_state_other_than_the_initial_one() {
+        let initial = lwp(0);
+        // SAFETY: nobody writes its memory now.
+        assert!(unsafe { Scratch::is_initial(NonNull::from(&*initial)) });
+        for word in [0, 511] {
+            let mut registers = [0; 512];
+            registers[word] = 1;
+            let other = Lwp(Some(UnsafeCell::new(registers)));
+            // SAFETY: as above.
+            assert!(!unsafe { Scratch::is_initial(NonNull::from(&other)) });
+        }
+    }
+
+    #[test]
+    fn the_gate_is_the_present_bit_alone() {
+        // SAFETY: the thread's own entry.
+        unsafe { <Scratch as PcuOps<Lwp>>::unit_enable() };
+        let entry = WINDOW.with(|(_, entry)| entry.load(Ordering::Relaxed));
+        assert_eq!(entry, 0x6 | PRESENT);
+    }
+}
