@@ -198,9 +198,13 @@ mod kernel {
         for rule in RULES {
             annex::begin(rule);
             let members: [Arc<Member>; 4] = [(); 4].map(|()| Member::alone());
+            let all_are_here = Arc::new(Turns::new());
             let lwps = [0, 1, 2, 3].map(|own: usize| {
+                let all_are_here = Arc::clone(&all_are_here);
                 annex::spawn("one of four", 0, &members[own], move |me| {
                     watch(me, &on_write(own, plain_address(own)));
+                    all_are_here.next();
+                    all_are_here.wait(4);
                     for round in 0..ROUNDS {
                         set_scratch(own, round);
                         Pattern::random(round).load();

@@ -174,6 +174,15 @@ pub(crate) fn interrupt(cpu: usize) {
     send(cpu, COMMAND_FIXED);
 }
 
+/// Calls `yield_now` once; every thousandth round until another CPU runs the caller, if there is one.
+pub(crate) fn move_on(round: u32, yield_now: fn()) {
+    let here = index();
+    yield_now();
+    while round.is_multiple_of(1000) && n_cpus() > 1 && index() == here {
+        yield_now();
+    }
+}
+
 /// Waits until another CPU has set `flag`, and sees all that it did before.
 pub(crate) fn wait_for(flag: &AtomicBool) {
     while !flag.load(SeqCst) {

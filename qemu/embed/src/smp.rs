@@ -431,7 +431,7 @@ mod kernel {
         write_registers(&registers_after(0, seed));
         for round in 1..=lwp.n_rounds {
             add_registers();
-            yield_now();
+            cpus::move_on(round, yield_now);
             look(lwp, &registers_after(round, seed));
         }
     }
