@@ -153,6 +153,9 @@ pub unsafe trait DebugArea {
 /// Says which breakpoints of the LWP that executes this were met, bit N for `DRn`, and forgets it: the processor never does
 /// (Intel SDM, volume 3B, "Debug Status Register (DR6)"). Bit 14 is a single step.
 ///
+/// An access is told after it was made. An instruction is told before it executes, so the handler sets RF in the saved flags, or it is
+/// met again on the way back (there, "Instruction-Breakpoint Exception Condition").
+///
 /// Context: the entry of `#DB`, at the level that it came with.
 ///
 /// # Safety
