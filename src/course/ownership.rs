@@ -14,8 +14,8 @@
 //! [`Pcu::trap`](crate::pcu::Pcu::trap) loads the LWP's state, which makes it the owner and opens the gate. At a switch the gate is
 //! all that may have to move: open for the owner, closed for everybody else ([`Pcu::switchpoint`](crate::pcu::Pcu::switchpoint)).
 //!
-//! So a load has three parts. *Make room*: what the last owner has in the registers is newer than its memory, so it is saved, and given
-//! up. *Open the gate*: or the load would trap itself. *Fill the registers*: from memory, or with the initial state.
+//! So a load has three parts. *Open the gate*: or the load would trap itself. *Make room*: what the last owner has in the registers is
+//! newer than its memory, so it is saved, and given up. *Fill the registers*: from memory, or with the initial state.
 //!
 //! # Exercise
 //!
