@@ -5,8 +5,10 @@
 //! 1. [`kernel`]: the only seam to the hosting kernel, and the tokens that prove where a call comes from.
 //! 2. [`pcu`]: the protocol, machine-independent.
 //! 3. [`percpu`]: per-CPU data, and the header by which they are read from outside.
-//! 4. [`x86_64`]: the reference machine and its FPU unit.
-//! 5. [`proofs`]: what is proved, by what, and what is not.
+//! 4. [`x86_64`]: the reference machine and its units, the FPU first of all.
+//! 5. [`guide`]: how to put it into a kernel, step by step, and what goes wrong.
+//! 6. [`course`]: six units that explain it, each with an exercise.
+//! 7. [`proofs`]: what is proved, by what, and what is not.
 //!
 //! # NetBSD's names
 //!
@@ -64,6 +66,10 @@ pub mod kernel;
 pub mod pcu;
 #[doc = include_str!("proofs.md")]
 pub mod proofs {}
+#[cfg(target_arch = "x86_64")]
+pub mod course;
+#[cfg(target_arch = "x86_64")]
+pub mod guide;
 #[cfg(all(target_pointer_width = "64", not(loom)))]
 pub mod percpu;
 mod shared;

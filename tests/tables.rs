@@ -1,4 +1,5 @@
-//! `tests/tables/checklist.toml`, `scenarios.toml` and `peers.toml`: every row has an answer, and all that it names is there.
+//! `tests/tables/checklist.toml`, `scenarios.toml` and `peers.toml`: every row has an answer, and all that it names is there; and so is
+//! every test that the embedding guide and the course name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -251,4 +252,42 @@ fn every_peers_test_has_ours() {
             assert!(is_there, "{name}: there is no program {program}");
         }
     }
+}
+
+/// The tests that a text names, between backquotes.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let is_test = |word: &&str| word.starts_with("tests/") && word.contains(".rs::");
+    text.split('`').filter(is_test)
+}
+
+#[test]
+fn every_test_that_the_course_names_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/course");
+    let mut n_units = 0;
+    for file in fs::read_dir(folder).expect("the course") {
+        let text = fs::read_to_string(file.expect("a unit").path()).expect("a unit");
+        assert!(named(&text).count() > 0, "no test: {text}");
+        for test in named(&text) {
+            assert_eq!(missing(test), None);
+        }
+        n_units += 1;
+    }
+    assert_eq!(n_units, 6, "units");
+}
+
+#[test]
+fn every_test_that_the_guide_names_is_run() {
+    let text = read("src/guide/wrong.rs");
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("//! | "))
+        .skip(1);
+    let mut n_rows = 0;
+    for row in rows {
+        let tests: Vec<_> = named(row).collect();
+        assert_eq!(tests.len(), 1, "one test a row: {row}");
+        assert_eq!(missing(tests[0]), None, "{row}");
+        n_rows += 1;
+    }
+    assert_eq!(n_rows, 18, "rows");
 }

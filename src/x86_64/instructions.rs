@@ -1,5 +1,5 @@
-//! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families, and accesses by `gs`. The only assembly
-//! of the crate.
+//! The instructions that Rust has no words for: `CR0.TS`, the FXSAVE and XSAVE families, the debug registers, and accesses by `gs`.
+//! The only assembly of the crate.
 //!
 //! What each is and asks of its caller stands at [`Machine`](super::machine::Machine), whose functions these are.
 //!
@@ -177,6 +177,59 @@ pub(super) unsafe fn wipe_x87_pointers() {
 pub(super) unsafe fn tile_release() {
     // SAFETY: the caller promises the mode; compiled code has nothing in tiles.
     unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+}
+
+/// Reads `DR0` to `DR3`, `DR6` and `DR7`.
+///
+/// # Safety
+///
+/// In ring 0.
+pub(super) unsafe fn read_debug_registers() -> [u64; 6] {
+    let (a0, a1, a2, a3, status, control): (u64, u64, u64, u64, u64, u64);
+    // SAFETY: ring 0 is promised. Not `nomem`: an access before it may change the status.
+    unsafe {
+        asm!(
+            "mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3", "mov {}, dr6", "mov {}, dr7",
+            out(reg) a0, out(reg) a1, out(reg) a2, out(reg) a3, out(reg) status, out(reg) control,
+            options(nostack, preserves_flags),
+        );
+    }
+    [a0, a1, a2, a3, status, control]
+}
+
+/// Writes `DR0` to `DR3`.
+///
+/// # Safety
+///
+/// In ring 0, with nothing enabled in `DR7`.
+pub(super) unsafe fn write_debug_addresses([a0, a1, a2, a3]: [u64; 4]) {
+    // SAFETY: ring 0 is promised.
+    unsafe {
+        asm!(
+            "mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",
+            in(reg) a0, in(reg) a1, in(reg) a2, in(reg) a3, options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Writes `DR6`.
+///
+/// # Safety
+///
+/// In ring 0; the upper half is 0.
+pub(super) unsafe fn write_dr6(status: u64) {
+    // SAFETY: ring 0 is promised.
+    unsafe { asm!("mov dr6, {}", in(reg) status, options(nostack, preserves_flags)) };
+}
+
+/// Writes `DR7`.
+///
+/// # Safety
+///
+/// In ring 0; the upper half is 0, and what is enabled is no address of the kernel's.
+pub(super) unsafe fn write_dr7(control: u64) {
+    // SAFETY: ring 0 is promised. Not `nomem`: an access after it may be met.
+    unsafe { asm!("mov dr7, {}", in(reg) control, options(nostack, preserves_flags)) };
 }
 
 /// [`Machine::fxrstor`](super::machine::Machine::fxrstor).

@@ -2,6 +2,8 @@
 //!
 //! - [`fpu`]: the unit, `CR0.TS` and the XSAVE family.
 //! - [`amx`]: AMX's tiles as a unit of their own.
+//! - [`scratch`]: a register file behind a page, the model of a unit of one's own.
+//! - [`debug`]: the debug registers, the model of a unit that cannot be lazy.
 //! - [`machine`]: the instructions and registers behind a trait, so that the unit also runs on a model of a processor.
 //! - [`Gs`]: per-CPU data by the segment register `gs`.
 //! - [`LazyFp`]: whether registers behind a closed gate can be read.
@@ -14,6 +16,7 @@
 
 pub mod amx;
 mod calibrate;
+pub mod debug;
 pub mod fpu;
 #[cfg(not(loom))]
 mod gs;
@@ -22,6 +25,7 @@ mod lazy_fp;
 pub mod machine;
 mod model;
 mod nm;
+pub mod scratch;
 
 pub use self::calibrate::{calibrate, calibrate_cross_call};
 #[cfg(not(loom))]

@@ -13,11 +13,12 @@
 
         .section .boot.text, "ax", @progbits
         .code32
-        .global pvh_start, multiboot2_start
+        .global pvh_start, multiboot2_start, enter_long_mode
 multiboot2_start:                       // there is no multiboot2 header
 pvh_start:
         cld
         mov esp, offset boot_stack_top_phys
+enter_long_mode:                        // in 32-bit protected mode, on any stack below 4 GiB
         mov eax, cr4
         or eax, 0x20                    // PAE
         mov cr4, eax
@@ -42,9 +43,9 @@ long_mode:
         mov ds, eax
         mov es, eax
         mov ss, eax
-        movabs rsp, offset boot_stack_top
-        movabs rax, offset {main}
-        call rax
+        movabs rax, offset boot_next
+        mov rsp, [rax]
+        call [rax + 8]
 
         .balign 8
 gdt:    .quad 0, 0x00af9b000000ffff     // 0x08: 64-bit code
@@ -53,6 +54,9 @@ gdt_pointer:
         .long gdt
 
         .section .data.boot, "aw", @progbits
+        .global boot_next               // the stack and the function of the CPU that starts next
+boot_next:
+        .quad boot_stack_top, {main}
         .balign 4096
         .global boot_pml4, boot_pdpt_low, boot_pdpt_high, boot_pd, boot_stack_top
 boot_pml4:
@@ -77,7 +81,7 @@ boot_pd:
         .skip 16384
 boot_stack_top:
 
-// One stub of 16 bytes for each exception; the mask names those for which the CPU pushes an error code. Intel SDM,
+// One stub of 16 bytes for each exception and for one interrupt; the mask names those for which the CPU pushes an error code. Intel SDM,
 // volume 3A, "Exception and Interrupt Reference". What is on the stack at the call is the struct `Frame`.
 
         .section .text.exceptions, "ax", @progbits
@@ -85,9 +89,9 @@ boot_stack_top:
         .global exception_stubs
 exception_stubs:
         .set vector, 0
-        .rept 32
+        .rept 33
         .balign 16
-        .if ((0x60227d00 >> vector) & 1) == 0
+        .if (vector == 32) || (((0x60227d00 >> vector) & 1) == 0)
         push 0
         .endif
         .byte 0x6a, vector              // push vector

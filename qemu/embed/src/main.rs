@@ -1,6 +1,6 @@
-//! The smallest kernel that uses `pcu9`: this file and its assembly, one CPU, and LWPs that yield to each other.
+//! The smallest kernel that uses `pcu9`: one CPU, and LWPs that yield to each other. With more CPUs it is `smp.rs`.
 //!
-//! 1. *The kernel that you already have*: boot, serial line, exceptions, LWPs, a scheduler, all as small as can be.
+//! 1. *The kernel that you already have*: boot, exceptions, LWPs, a scheduler, all as small as can be; `machine.rs` is its way out.
 //! 2. *The glue*, between the marks `glue: begin` and `glue: end`: all that `pcu9` asks for. A test counts its lines.
 //! 3. What the LWPs do, and what must have happened when they have ended.
 //!
@@ -11,17 +11,24 @@
 fn main() {}
 
 #[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
+mod registers;
+
+#[cfg(target_os = "none")]
 mod kernel {
     use core::arch::global_asm;
-    use core::fmt::{self, Write};
-    use core::panic::PanicInfo;
+    use core::fmt;
     use core::ptr::NonNull;
     use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-    use x86_64::VirtAddr;
-    use x86_64::instructions::{hlt, interrupts, port::Port, tables::lidt};
+    use x86_64::instructions::interrupts;
     use x86_64::registers::control::{Cr0, Cr0Flags};
-    use x86_64::structures::DescriptorTablePointer;
+
+    use crate::machine::{
+        Frame, Stack, exit_emulator, irq_restore, irq_save, load_idt, out_byte, say,
+    };
+    use crate::registers::{INITIAL, Registers, registers_after};
 
     // glue: begin
     use pcu9::kernel::{CpuId, CrossCall, Current, Domain, IplPcu, Kernel, NoAnswer};
@@ -35,7 +42,6 @@ mod kernel {
 
     // `asm.s` defines them. The last three touch their arguments and FPU registers alone: the user code, whose first use traps.
     unsafe extern "C" {
-        safe static exception_stubs: [[u8; 16]; 32];
         fn switch_stack(save_rsp: *mut u64, load_rsp: u64);
         safe fn read_registers(registers: &mut Registers);
         safe fn write_registers(registers: &Registers);
@@ -57,83 +63,7 @@ mod kernel {
         exit_emulator(if report() { 0x10 } else { 0x11 })
     }
 
-    // ---- The kernel that you already have: the outside world ----
-
-    struct Serial;
-
-    impl Write for Serial {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            text.bytes().for_each(|byte| out_byte(0x3f8, byte));
-            Ok(())
-        }
-    }
-
-    macro_rules! say {
-        ($($arg:tt)*) => { writeln!(Serial, $($arg)*).expect("the serial line does not fail") };
-    }
-
-    fn out_byte(port: u16, value: u8) {
-        // SAFETY: the ports of the serial line and of the interrupt controllers; they do not touch memory.
-        unsafe { Port::new(port).write(value) };
-    }
-
-    /// QEMU's isa-debug-exit: status 33 for 0x10, 35 for 0x11.
-    fn exit_emulator(value: u32) -> ! {
-        // SAFETY: a port of QEMU's own device, which ends the run.
-        unsafe { Port::new(0xf4).write(value) };
-        loop {
-            hlt();
-        }
-    }
-
-    #[panic_handler]
-    fn panic(info: &PanicInfo<'_>) -> ! {
-        let _ = writeln!(Serial, "@panic {}", info.message());
-        exit_emulator(0x11)
-    }
-
     // ---- The kernel that you already have: interrupts and exceptions ----
-
-    /// Turns interrupts off; says whether they were on.
-    fn irq_save() -> bool {
-        let were_on = interrupts::are_enabled();
-        interrupts::disable();
-        were_on
-    }
-
-    fn irq_restore(were_on: bool) {
-        if were_on {
-            interrupts::enable();
-        }
-    }
-
-    /// What is on the stack when `exception` runs: pushed by the stubs, then by the CPU.
-    #[derive(Debug)]
-    #[repr(C)]
-    struct Frame {
-        scratch: [u64; 9],
-        vector: u64,
-        error: u64,
-        rip: u64,
-        cs: u64,
-        rflags: u64,
-    }
-
-    static IDT: [[AtomicU64; 2]; 32] = [const { [const { AtomicU64::new(0) }; 2] }; 32];
-
-    /// All gates are trap gates. With preemption, #NM needs an interrupt gate: nothing may come before `Pcu::trap` looks.
-    fn load_idt() {
-        const PRESENT_TRAP_GATE_CS_8: u64 = 0x8f00 << 32 | 8 << 16;
-        for (gate, stub) in IDT.iter().zip(&exception_stubs) {
-            let at = stub.as_ptr().addr() as u64;
-            let low = at & 0xffff | (at & 0xffff_0000) << 32 | PRESENT_TRAP_GATE_CS_8;
-            gate[0].store(low, Relaxed);
-            gate[1].store(at >> 32, Relaxed);
-        }
-        let base = VirtAddr::from_ptr(&raw const IDT);
-        // SAFETY: a static table, each gate of which leads to a stub.
-        unsafe { lidt(&DescriptorTablePointer { limit: 511, base }) };
-    }
 
     extern "C" fn exception(frame: &mut Frame) {
         let lwp = current();
@@ -167,9 +97,6 @@ mod kernel {
         // glue: end
     }
 
-    #[repr(align(16))]
-    struct Stack([AtomicU64; 1024]);
-
     static CURRENT: AtomicUsize = AtomicUsize::new(BOOT);
 
     fn current() -> &'static Lwp {
@@ -184,7 +111,7 @@ mod kernel {
                 n_rounds,
                 rsp: AtomicU64::new(0),
                 has_ended: AtomicBool::new(false),
-                stack: Stack([const { AtomicU64::new(0) }; 1024]),
+                stack: Stack::new(),
                 n_exceptions: AtomicU64::new(0),
                 n_wrong: AtomicU64::new(0),
                 // glue: begin
@@ -338,12 +265,12 @@ mod kernel {
         PCU.switchpoint(&ipl, Some(&mut to));
     }
 
-    /// `#NM`; nobody preempts here.
+    /// `#NM`, with interrupts still off; they are on when it returns, as they were before.
     fn serve_fpu_trap(lwp: &Lwp) {
         // SAFETY: it is current, and where its own code uses the FPU no other token of it is in use.
         let mut token = unsafe { Current::new(&Hobby, lwp.into()) };
-        // SAFETY: the only token here, and it goes into the call.
-        let ipl = unsafe { IplPcu::raise(&Hobby) };
+        // SAFETY: the interrupt gate turned interrupts off where they were on.
+        let ipl = unsafe { IplPcu::adopt(&Hobby, true) };
         let result = PCU.trap(ipl, &mut token, FPU);
         result.unwrap_or_else(|error| kill(lwp, &error));
     }
@@ -362,42 +289,6 @@ mod kernel {
         Lwp::new("boot", |_| (), 0, 0),
     ];
     const BOOT: usize = 5;
-
-    /// The registers as FXSAVE writes them: controls in 0 and 1, ST from 2, XMM from 10. Intel SDM, volume 2A, "FXSAVE".
-    type Registers = [u128; 32];
-
-    /// What a process finds at its first use: the control words of FNINIT and of a reset, all else empty or zero.
-    const INITIAL: Registers = {
-        let mut registers = [0; 32];
-        registers[0] = 0x037f;
-        registers[1] = 0x1f80 << 64;
-        registers
-    };
-
-    /// What the registers must hold after `n` additions: XMM0 to 7 and ST0 are sums, XMM8 to 15 and ST4 are added to
-    /// them. All are small integers, so each sum is exact, though each LWP rounds in its own way.
-    fn registers_after(n: u32, seed: u32) -> Registers {
-        let double = |value: u32| u128::from(f64::from(value).to_bits());
-        let rounding = u128::from(seed % 4);
-        let mut registers = INITIAL;
-        registers[0] |= (0x400 * rounding) | (0xff << 32); // FCW, and no register is empty
-        registers[1] |= (0x2000 * rounding) << 64; // MXCSR
-        for number in 0..8 {
-            let [st, sum, summand] = [2, 10, 18].map(|first| first + number as usize);
-            let values = [1, 1000].map(|lane| lane + number);
-            let sums = values.map(|value| seed + n * value);
-            registers[st] = extended(seed + if number == 0 { n * (seed + 4) } else { number });
-            registers[sum] = double(sums[0]) | double(sums[1]) << 64;
-            registers[summand] = double(values[0]) | double(values[1]) << 64;
-        }
-        registers
-    }
-
-    /// An integer above 0 as the x87 FPU holds it. Intel SDM, volume 1, "x87 FPU Data Types".
-    fn extended(value: u32) -> u128 {
-        let shift = u64::from(value).leading_zeros();
-        u128::from(16383 + 63 - shift) << 64 | u128::from(value) << shift
-    }
 
     /// Looks whether the registers hold what they must, but for what is no state of the program (FSW, FIP, FDP, padding).
     fn look(lwp: &Lwp, expected: &Registers) {

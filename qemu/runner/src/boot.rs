@@ -27,9 +27,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 /// `cargo boot NAME`: builds and boots one kernel and shows everything it says.
 pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let tests = guest::test_names()?;
-    let embed = Kernel::Embed.name().to_owned();
+    let embedding = [Kernel::Embed, Kernel::EmbedSmp];
+    let others = embedding.each_ref().map(|kernel| kernel.name().to_owned());
     if args.list {
-        for name in tests.iter().chain([&embed]) {
+        for name in tests.iter().chain(&others) {
             print(name);
         }
         return Ok(());
@@ -38,14 +39,14 @@ pub(crate) fn boot(args: &BootArgs) -> Result<()> {
     let names = [asked.to_owned(), format!("boot_{asked}")];
     let kernel = if let Some(test) = tests.iter().find(|test| names.contains(test)) {
         Kernel::Test(test.clone())
-    } else if asked == embed {
-        Kernel::Embed
+    } else if let Some(kernel) = embedding.into_iter().find(|kernel| asked == kernel.name()) {
+        kernel
     } else {
         return Err(Error::unusable(format!(
             "there is no boot test `{asked}`; there are {}",
             tests
                 .iter()
-                .chain([&embed])
+                .chain(&others)
                 .cloned()
                 .collect::<Vec<_>>()
                 .join(", ")

@@ -1,7 +1,7 @@
 //! Builds the kernels that boot: the demo's, the smallest one, and the boot tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cargo::{self, Executable};
@@ -16,6 +16,8 @@ pub(crate) enum Kernel {
     Demo,
     /// The smallest kernel that uses the crate.
     Embed,
+    /// The same on more than one CPU.
+    EmbedSmp,
     /// The boot test of this name: `tests/NAME.rs`.
     Test(String),
 }
@@ -23,7 +25,7 @@ pub(crate) enum Kernel {
 impl Kernel {
     /// Returns the kernel of this name.
     pub(crate) fn named(name: &str) -> Self {
-        [Self::Demo, Self::Embed]
+        [Self::Demo, Self::Embed, Self::EmbedSmp]
             .into_iter()
             .find(|kernel| kernel.name() == name)
             .unwrap_or_else(|| Self::Test(name.to_owned()))
@@ -34,6 +36,7 @@ impl Kernel {
         match self {
             Self::Demo => "testbed",
             Self::Embed => "pcu9-embed",
+            Self::EmbedSmp => "pcu9-embed-smp",
             Self::Test(name) => name,
         }
     }
@@ -53,7 +56,9 @@ impl Kernel {
     fn select(&self, build: &mut Command) {
         match self {
             Self::Demo => build.args(["--package", "pcu9-testbed", "--bin", "testbed"]),
-            Self::Embed => build.args(["--package", "pcu9-embed", "--bin", "pcu9-embed"]),
+            Self::Embed | Self::EmbedSmp => {
+                build.args(["--package", "pcu9-embed", "--bin", self.name()])
+            }
             Self::Test(name) => build.args(["--package", "pcu9", "--test", name]),
         };
     }
@@ -72,11 +77,26 @@ pub(crate) fn build(toolchain: &Toolchain, kernel: &Kernel) -> Result<PathBuf> {
     image(built, kernel.name())
 }
 
+/// Builds `kernel` of the sources in `copy`, in the target directory `target`.
+pub(crate) fn build_in(
+    copy: &Path,
+    target: &str,
+    toolchain: &Toolchain,
+    kernel: &Kernel,
+) -> Result<PathBuf> {
+    let what = format!("building {}", kernel.name());
+    let mut command = toolchain.cargo_into("build", "guest", target);
+    kernel.select(&mut command);
+    let built = cargo::build(command.current_dir(copy), &what)?;
+    image(built, kernel.name())
+}
+
 /// Builds all kernels, the boot tests in one go, and returns their images.
 pub(crate) fn build_all(toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
     let mut images = vec![
         build(toolchain, &Kernel::Demo)?,
         build(toolchain, &Kernel::Embed)?,
+        build(toolchain, &Kernel::EmbedSmp)?,
     ];
     let tests = build_tests(toolchain, &test_names()?)?;
     images.extend(tests.into_iter().map(|executable| executable.path));

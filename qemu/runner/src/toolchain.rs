@@ -48,6 +48,11 @@ impl Toolchain {
 
     /// The same with another profile of the workspace.
     pub(crate) fn cargo_with(&self, subcommand: &str, profile: &str) -> Command {
+        self.cargo_into(subcommand, profile, "guest")
+    }
+
+    /// The same with another target directory.
+    pub(crate) fn cargo_into(&self, subcommand: &str, profile: &str, target: &str) -> Command {
         let program = match (&self.cargo_clippy, subcommand) {
             (Some(clippy), "clippy") => clippy,
             _ => &self.cargo,
@@ -59,7 +64,7 @@ impl Toolchain {
             command.env("RUSTC", rustc).env("CARGO", &self.cargo);
         }
         command.args(["--target", TARGET, "--profile", profile, "--target-dir"]);
-        command.arg(place::target("guest"));
+        command.arg(place::target(target));
         if !self.rustflags.is_empty() {
             // Cargo joins this list with that of .cargo/config.toml; the variable RUSTFLAGS would replace it.
             let flags = serde_json::Value::from(self.rustflags.clone());

@@ -4,6 +4,7 @@ mod bochs;
 mod copy;
 mod explorer;
 mod fuzz;
+mod guide;
 mod loom;
 mod miri;
 mod mutants;
@@ -75,7 +76,11 @@ fn steps(short: bool) -> Vec<Step> {
         ])
         .chain([step("miri", miri::run)])
         .chain(bochs::steps(short))
-        .chain([step("seeded bugs", seeded::run)])
+        .chain([
+            step("seeded bugs", seeded::run),
+            step("course", seeded::run_course),
+        ])
+        .chain([step("embedding guide", guide::run)])
         .chain((!short).then(|| step("explorer, large", explorer::run)))
         .chain((!short).then(|| step("mutants", mutants::run)))
         .chain(fuzz::steps(short))

@@ -160,6 +160,11 @@ impl LwpFpu {
         self.domain.load(Ordering::Relaxed)
     }
 
+    /// Where its registers are saved; null for nowhere.
+    pub(crate) fn area(&self) -> *mut u8 {
+        self.area.load(Ordering::Relaxed)
+    }
+
     /// For idle LWPs and kernel threads: no FPU state, ever.
     pub(crate) fn none() -> Self {
         Self::new(null_mut(), 0)
@@ -198,7 +203,7 @@ unsafe impl FpuArea for Lwp {
         if fpu.refuse.load(Ordering::Relaxed) {
             return Err(Refused);
         }
-        NonNull::new(fpu.area.load(Ordering::Relaxed)).ok_or(Refused)
+        NonNull::new(fpu.area()).ok_or(Refused)
     }
 }
 
@@ -460,7 +465,7 @@ impl Lwp {
 
     /// Its save area; null without one. For tests that read or spoil it.
     pub fn fpu_area(&self) -> *mut u8 {
-        self.fpu.area.load(Ordering::Relaxed)
+        self.fpu.area()
     }
 
     /// Puts a test's pointer in the area's place, and gives the one before.

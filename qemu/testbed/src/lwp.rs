@@ -14,6 +14,7 @@ use crate::lock::IrqLock;
 use crate::memory::paging;
 use crate::memory::stacks::Stack;
 use crate::process::{Process, Thread};
+use crate::testing::annex::Member;
 
 /// What an LWP may do; changed under the scheduler's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Lwp {
     pub(crate) end_event: Event,
     /// What `pcu9` keeps for it.
     pub(crate) fpu: LwpFpu,
+    /// Whom it plays in a boot test's table of more units; null for nobody.
+    pub(crate) member: AtomicPtr<Member>,
 }
 
 impl core::fmt::Debug for Start {
@@ -136,6 +139,7 @@ impl Lwp {
             ended: AtomicBool::new(false),
             end_event: Event::new(),
             fpu,
+            member: AtomicPtr::new(null_mut()),
         }
     }
 

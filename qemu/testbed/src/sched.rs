@@ -25,7 +25,7 @@ use crate::glue::{self, LwpFpu};
 use crate::lock::{InterruptsOff, IrqLock};
 use crate::lwp::{Lwp, NO_CPU, Start, State};
 use crate::memory::paging;
-use crate::testing::holds;
+use crate::testing::{annex, holds};
 use crate::{timeline, trace};
 
 pub use self::counters::{Counters, counters};
@@ -318,6 +318,7 @@ fn switch() -> bool {
 
     trace::note_switch(number, from, migrates);
     glue::switch_out(from);
+    annex::switch_out(from);
     // SAFETY: `to` is a raw `Arc`: the queue's, or the idle LWP's, which is never given up.
     let next = unsafe { &*to };
     count(cpu, from, next);
@@ -376,6 +377,7 @@ fn note_arrival(cpu: &cpu::Cpu, number: usize, to: &Lwp) -> bool {
 fn finish() {
     with_current(holds::at_switch_in);
     with_current(glue::switchpoint);
+    with_current(annex::switchpoint);
     let from = core::ptr::with_exposed_provenance::<Lwp>(
         this().switched_from.swap(0, Ordering::Relaxed) as usize,
     );

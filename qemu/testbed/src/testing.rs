@@ -20,6 +20,7 @@
 //!
 //! [`programs`] runs programs of `qemu/programs` in user mode for a case.
 
+pub mod annex;
 pub mod board;
 pub mod holds;
 mod looks;

@@ -1,4 +1,5 @@
-//! Bugs that kernels really had, put into a copy of the checkout one after another: the test that is named for each must fail.
+//! Bugs that kernels really had, and the lines that the course has changed, put into a copy of the checkout one after another: the test
+//! that is named for each must fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,14 +13,33 @@ use serde::Deserialize;
 use super::copy;
 use crate::cargo::{self, Executable};
 use crate::error::{During, Error, Result};
+use crate::patch;
 use crate::place;
 use crate::process::capture;
 use crate::progress::{print, say, say_error};
 use crate::table;
 
-/// The bugs and their tests, and the folder of the patches.
-const TABLE: &str = "tests/tables/seeded.toml";
-const PATCHES: &str = "tests/seeded";
+/// Patches in a folder, and the table with the test of each.
+#[derive(Debug)]
+struct Set {
+    table: &'static str,
+    patches: &'static str,
+    /// One of them, for people.
+    what: &'static str,
+}
+
+const SEEDED: Set = Set {
+    table: "tests/tables/seeded.toml",
+    patches: "tests/seeded",
+    what: "seeded bug",
+};
+
+const COURSE: Set = Set {
+    table: "tests/tables/course.toml",
+    patches: "tests/course",
+    what: "course solution",
+};
+
 /// A named test takes less than a second.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -54,95 +74,128 @@ struct Patched {
     text: String,
 }
 
-/// Puts every bug into the copy and wants its test to fail; without any, all the tests pass.
+/// Puts every seeded bug into the copy and wants its test to fail; without any, all the tests pass.
 pub(super) fn run() -> Result<()> {
-    let bugs = read(&place::checkout())?;
-    let copy = place::target("seeded").join("checkout");
-    copy::bring_up_to_date(&place::checkout(), &copy)?;
-    let targets: BTreeSet<&str> = bugs.iter().map(|bug| bug.target.as_str()).collect();
-    let built = build(&copy, &targets, "building the tests for the seeded bugs")?;
-    for bug in &bugs {
-        passes(bug, &built, &copy)?;
-    }
-    let mut rows = vec![["seeded bug", "seconds", "test"].map(String::from).to_vec()];
-    let mut failed = 0;
-    for bug in &bugs {
-        let begun = Instant::now();
-        let result = caught(bug, &copy);
-        let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
-        let by = format!("{} {}", bug.target, bug.test);
-        rows.push(vec![bug.patch.clone(), seconds, by]);
-        if let Err(error) = result {
-            say_error(format_args!("{} ({}): {error}", bug.patch, bug.source));
-            failed += 1;
-        }
-    }
-    print(table::render(&rows, false));
-    if failed > 0 {
-        let all = bugs.len();
-        return Err(Error::failed(format!(
-            "{failed} of {all} seeded bugs were not caught"
-        )));
-    }
-    say(format_args!(
-        "caught {} seeded bugs, each by its test",
-        bugs.len()
-    ));
-    Ok(())
+    SEEDED.run()
 }
 
-/// Reads the table, whose rows and the folder of patches must be the same set.
-fn read(checkout: &Path) -> Result<Vec<Bug>> {
-    let text = fs::read_to_string(checkout.join(TABLE)).during(TABLE)?;
-    let Bugs { bug: bugs } = toml::from_str(&text).during(TABLE)?;
-    let mut rows = BTreeSet::new();
-    for bug in &bugs {
-        if !rows.insert(bug.patch.clone()) {
+/// The same with the course's solutions.
+pub(super) fn run_course() -> Result<()> {
+    COURSE.run()
+}
+
+impl Set {
+    fn run(&self) -> Result<()> {
+        let bugs = self.read(&place::checkout())?;
+        let copy = place::target("seeded").join("checkout");
+        copy::bring_up_to_date(&place::checkout(), &copy)?;
+        let targets: BTreeSet<&str> = bugs.iter().map(|bug| bug.target.as_str()).collect();
+        let built = build(
+            &copy,
+            &targets,
+            &format!("building the tests for the {}s", self.what),
+        )?;
+        for bug in &bugs {
+            passes(bug, &built, &copy)?;
+        }
+        let mut rows = vec![[self.what, "seconds", "test"].map(String::from).to_vec()];
+        let mut failed = 0;
+        for bug in &bugs {
+            let begun = Instant::now();
+            let result = self.caught(bug, &copy);
+            let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
+            let by = format!("{} {}", bug.target, bug.test);
+            rows.push(vec![bug.patch.clone(), seconds, by]);
+            if let Err(error) = result {
+                say_error(format_args!("{} ({}): {error}", bug.patch, bug.source));
+                failed += 1;
+            }
+        }
+        print(table::render(&rows, false));
+        if failed > 0 {
+            let all = bugs.len();
             return Err(Error::failed(format!(
-                "{TABLE}: {} stands there twice",
-                bug.patch
+                "{failed} of {all} {}s were not caught",
+                self.what
             )));
         }
+        say(format_args!(
+            "{} {}s, each caught by its test",
+            bugs.len(),
+            self.what
+        ));
+        Ok(())
     }
-    let mut files = BTreeSet::new();
-    for entry in fs::read_dir(checkout.join(PATCHES)).during(PATCHES)? {
-        let path = entry.during(PATCHES)?.path();
-        files.extend(
-            path.file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned()),
-        );
-    }
-    match rows.symmetric_difference(&files).next() {
-        Some(odd) if rows.contains(odd) => Err(Error::failed(format!(
-            "{TABLE}: {PATCHES}/{odd}.patch does not exist"
-        ))),
-        Some(odd) => Err(Error::failed(format!(
-            "{TABLE} has no row for {PATCHES}/{odd}.patch"
-        ))),
-        None => Ok(bugs),
-    }
-}
 
-/// Applies a bug's patch to the file of `checkout` that it names, in memory.
-fn patched(bug: &Bug, checkout: &Path) -> Result<Patched> {
-    let name = format!("{PATCHES}/{}.patch", bug.patch);
-    let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
-    let patch = Patch::from_str(&text).during(&name)?;
-    let file = patch
-        .modified()
-        .and_then(|file| file.strip_prefix("b/src/"));
-    let file = file.ok_or_else(|| Error::failed(format!("{name}: no line `+++ b/src/..`")))?;
-    let file = Path::new("src").join(file);
-    let source = fs::read_to_string(checkout.join(&file)).during(file.display())?;
-    if patch.hunks().is_empty() {
-        return Err(Error::failed(format!("{name} changes nothing")));
+    /// Reads the table, whose rows and the folder of patches must be the same set.
+    fn read(&self, checkout: &Path) -> Result<Vec<Bug>> {
+        let Self { table, patches, .. } = *self;
+        let text = fs::read_to_string(checkout.join(table)).during(table)?;
+        let Bugs { bug: bugs } = toml::from_str(&text).during(table)?;
+        let mut rows = BTreeSet::new();
+        for bug in &bugs {
+            if !rows.insert(bug.patch.clone()) {
+                return Err(Error::failed(format!(
+                    "{table}: {} stands there twice",
+                    bug.patch
+                )));
+            }
+        }
+        let mut files = BTreeSet::new();
+        for entry in fs::read_dir(checkout.join(patches)).during(patches)? {
+            let path = entry.during(patches)?.path();
+            files.extend(
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned()),
+            );
+        }
+        match rows.symmetric_difference(&files).next() {
+            Some(odd) if rows.contains(odd) => Err(Error::failed(format!(
+                "{table}: {patches}/{odd}.patch does not exist"
+            ))),
+            Some(odd) => Err(Error::failed(format!(
+                "{table} has no row for {patches}/{odd}.patch"
+            ))),
+            None => Ok(bugs),
+        }
     }
-    match diffy::apply(&source, &patch) {
-        Ok(text) => Ok(Patched { file, text }),
-        Err(error) => Err(Error::failed(format!(
-            "{name} no longer applies to {} ({error}): put the bug into today's code and make the patch anew",
-            file.display()
-        ))),
+
+    /// Applies a bug's patch to the file of `checkout` that it names, in memory.
+    fn patched(&self, bug: &Bug, checkout: &Path) -> Result<Patched> {
+        let name = format!("{}/{}.patch", self.patches, bug.patch);
+        let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
+        let file = Patch::from_str(&text).during(&name)?;
+        let file = file.modified().and_then(|file| file.strip_prefix("b/src/"));
+        let file = file.ok_or_else(|| Error::failed(format!("{name}: no line `+++ b/src/..`")))?;
+        let file = Path::new("src").join(file);
+        let source = fs::read_to_string(checkout.join(&file)).during(file.display())?;
+        let to = file.display().to_string();
+        let text = patch::apply(&text, &source, &name, &to)?;
+        Ok(Patched { file, text })
+    }
+
+    /// With the bug, its test must fail, for the reason that the table gives.
+    fn caught(&self, bug: &Bug, copy: &Path) -> Result<()> {
+        let Patched { file, text } = self.patched(bug, copy)?;
+        let path = copy.join(&file);
+        let original = fs::read(&path).during(path.display())?;
+        fs::write(&path, text).during(path.display())?;
+        let what = format!("building with {}", bug.patch);
+        let result = build(copy, &BTreeSet::from([bug.target.as_str()]), &what)
+            .and_then(|built| test(bug, &built, copy));
+        fs::write(&path, original).during(path.display())?;
+        let (outcome, said) = result?;
+        if outcome == Outcome::Passed {
+            return Err(Error::failed(format!("{} passes with the bug", bug.test)));
+        }
+        if in_one_line(&said).contains(&bug.says) {
+            return Ok(());
+        }
+        eprint!("{said}");
+        Err(Error::failed(format!(
+            "{} fails, but does not say `{}`",
+            bug.test, bug.says
+        )))
     }
 }
 
@@ -228,30 +281,6 @@ fn passes(bug: &Bug, built: &BTreeMap<String, PathBuf>, copy: &Path) -> Result<(
     }
     eprint!("{said}");
     Err(Error::failed(format!("{} fails without any bug", bug.test)))
-}
-
-/// With the bug, its test must fail, for the reason that the table gives.
-fn caught(bug: &Bug, copy: &Path) -> Result<()> {
-    let Patched { file, text } = patched(bug, copy)?;
-    let path = copy.join(&file);
-    let original = fs::read(&path).during(path.display())?;
-    fs::write(&path, text).during(path.display())?;
-    let what = format!("building with {}", bug.patch);
-    let result = build(copy, &BTreeSet::from([bug.target.as_str()]), &what)
-        .and_then(|built| test(bug, &built, copy));
-    fs::write(&path, original).during(path.display())?;
-    let (outcome, said) = result?;
-    if outcome == Outcome::Passed {
-        return Err(Error::failed(format!("{} passes with the bug", bug.test)));
-    }
-    if in_one_line(&said).contains(&bug.says) {
-        return Ok(());
-    }
-    eprint!("{said}");
-    Err(Error::failed(format!(
-        "{} fails, but does not say `{}`",
-        bug.test, bug.says
-    )))
 }
 
 /// The words of a text with one space between.

@@ -12,14 +12,15 @@ use x86_64::registers::control::Cr2;
 
 use super::{apic, crosscall};
 use crate::glue::{HERE, SYSCALLS, TICKS, TRAPS};
-use crate::testing::missing_clts;
+use crate::testing::{annex, missing_clts};
 use crate::{glue, process, sched, testing, trace};
 
+pub(crate) const VECTOR_DEBUG: u64 = 1;
 pub(super) const VECTOR_NMI: u64 = 2;
-const VECTOR_DEVICE_NOT_AVAILABLE: u64 = 7;
+pub(crate) const VECTOR_DEVICE_NOT_AVAILABLE: u64 = 7;
 pub(super) const VECTOR_DOUBLE_FAULT: u64 = 8;
 const VECTOR_GENERAL_PROTECTION: u64 = 13;
-const VECTOR_PAGE_FAULT: u64 = 14;
+pub(crate) const VECTOR_PAGE_FAULT: u64 = 14;
 /// Not a real vector: what the system call entry puts in its place.
 pub(super) const VECTOR_SYSCALL: u64 = 0x100;
 
@@ -272,6 +273,11 @@ fn before_user(frame: &mut Frame) {
 fn exception(frame: &mut Frame) {
     let address = Cr2::read_raw();
     match frame.vector {
+        VECTOR_DEBUG | VECTOR_DEVICE_NOT_AVAILABLE | VECTOR_PAGE_FAULT
+            if frame.used_by() == UsedBy::Kernel && annex::serves(frame, address) =>
+        {
+            return;
+        }
         VECTOR_DEVICE_NOT_AVAILABLE
             if !frame.is_user() && missing_clts::is_behind(frame.rflags) =>
         {

@@ -3,7 +3,7 @@
 //!
 //! | addresses | what |
 //! |---|---|
-//! | lower half | the current process (`process::space`) |
+//! | lower half | the current process (`process::space`); in kernel threads of some boot tests a page a CPU ([`window`]) |
 //! | `0xffff_8000_0000_0000` | all physical memory and the devices below 4 GiB: the direct map, never executable |
 //! | `0xffff_c000_0000_0000` | kernel stacks |
 //! | `0xffff_ffff_8000_0000` | the kernel image, as `kernel.ld` lays it out |
@@ -12,6 +12,7 @@ pub(crate) mod frames;
 mod heap;
 pub(crate) mod paging;
 pub(crate) mod stacks;
+pub mod window;
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -12,7 +12,7 @@ use x86_64::structures::paging::{
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::{self, TableFrames};
-use super::{DIRECT_MAP, PAGE_BYTES, direct_map};
+use super::{DIRECT_MAP, PAGE_BYTES, direct_map, window};
 use crate::boot::info::BootInfo;
 
 /// Where the kernel image is linked.
@@ -176,13 +176,15 @@ pub(crate) fn share_kernel(table: &mut PageTable) {
     }
 }
 
-/// Loads CR3.
+/// Loads CR3; in the place of the kernel's table the CPU's own, if it has one.
 ///
 /// # Safety
 ///
 /// `top` is a top-level table that maps the kernel as all of them do, and stays while it is loaded.
 pub(crate) unsafe fn activate(top: u64) {
+    let own = (KERNEL_TABLE.get() == Some(&top)).then(window::own_table);
+    let top = own.flatten().unwrap_or(top);
     let frame = PhysFrame::containing_address(PhysAddr::new(top));
-    // SAFETY: passed on to the caller.
+    // SAFETY: passed on to the caller; a CPU's own table has the kernel's entries, and stays for good.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::{Bug, Outcome, in_one_line, outcome, patched, read};
+use super::{Bug, COURSE, Outcome, SEEDED, in_one_line, outcome};
 use crate::place::checkout;
 
 /// Does the test's name stand in the sources of its target? `cargo verify` runs it; this finds what was renamed sooner.
@@ -32,16 +32,47 @@ fn is_named(bug: &Bug) -> bool {
 
 #[test]
 fn every_patch_applies_and_every_named_test_exists() {
-    let bugs = read(&checkout()).expect("the table");
+    let bugs = SEEDED.read(&checkout()).expect("the table");
     assert!(bugs.len() >= 20, "{} bugs", bugs.len());
     for bug in &bugs {
-        patched(bug, &checkout()).expect("a patch that applies");
+        SEEDED
+            .patched(bug, &checkout())
+            .expect("a patch that applies");
         assert!(
             is_named(bug),
             "there is no test {} in {}",
             bug.test,
             bug.target
         );
+    }
+}
+
+/// Each unit names its test and its solution, which changes one line.
+#[test]
+fn every_unit_of_the_course_has_its_solution() {
+    let bugs = COURSE.read(&checkout()).expect("the table");
+    let units: Vec<_> = bugs.iter().map(|bug| bug.source.as_str()).collect();
+    assert_eq!(units.len(), 6, "{units:?}");
+    for bug in &bugs {
+        COURSE
+            .patched(bug, &checkout())
+            .expect("a patch that applies");
+        let file = format!("tests/course/{}.patch", bug.patch);
+        let patch = fs::read_to_string(checkout().join(&file)).expect("a patch");
+        let changed = |sign, header| {
+            let lines = patch.lines().filter(|line| line.starts_with(sign));
+            lines.filter(|line| !line.starts_with(header)).count()
+        };
+        let n_changed = [changed('-', "---"), changed('+', "+++")];
+        assert!(n_changed.iter().all(|&n| n <= 1), "{file}: {n_changed:?}");
+        let unit = bug.source.strip_prefix("course::").expect("a unit");
+        let text = fs::read_to_string(checkout().join(format!("src/course/{unit}.rs")));
+        let text = text.expect("the unit");
+        assert!(text.contains(&format!("`{file}`")), "{unit}: {file}");
+        let (module, name) = bug.test.split_once("::").expect("a module's test");
+        let by = format!("`tests/{}/{module}.rs::{name}`", bug.target);
+        assert!(text.contains(&by), "{unit}: {by}");
+        assert!(is_named(bug), "{unit}: there is no {by}");
     }
 }
 
@@ -71,7 +102,9 @@ const PATCH: &str =
 #[test]
 fn a_patch_is_applied_to_the_file_that_it_names() {
     let folder = small("one\ntwo\n", PATCH, "");
-    let patched = patched(&bug("01-a"), folder.path()).expect("a patch that applies");
+    let patched = SEEDED
+        .patched(&bug("01-a"), folder.path())
+        .expect("a patch that applies");
     assert_eq!(
         (patched.file.as_path(), patched.text.as_str()),
         (Path::new("src/a.rs"), "one\nthree\n")
@@ -94,7 +127,9 @@ fn a_patch_that_does_not_apply_is_an_error_with_its_name() {
         ),
     ] {
         let folder = small(source, patch, "");
-        let error = patched(&bug("01-a"), folder.path()).expect_err("an error");
+        let error = SEEDED
+            .patched(&bug("01-a"), folder.path())
+            .expect_err("an error");
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -103,7 +138,10 @@ fn a_patch_that_does_not_apply_is_an_error_with_its_name() {
 fn the_table_and_the_folder_are_one_set() {
     let row = "[[bug]]\npatch = '01-a'\nsource = 's'\ntarget = 't'\ntest = 'n'\nsays = 'w'\n";
     assert_eq!(
-        read(small("", PATCH, row).path()).expect("a table").len(),
+        SEEDED
+            .read(small("", PATCH, row).path())
+            .expect("a table")
+            .len(),
         1
     );
     for (table, expected) in [
@@ -118,7 +156,9 @@ fn the_table_and_the_folder_are_one_set() {
         (row.repeat(2), "01-a stands there twice"),
         (row.replace("says", "said"), "unknown field `said`"),
     ] {
-        let error = read(small("", PATCH, &table).path()).expect_err("an error");
+        let error = SEEDED
+            .read(small("", PATCH, &table).path())
+            .expect_err("an error");
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
