@@ -109,7 +109,7 @@ pub(crate) fn counts_instructions(name: &str) -> bool {
 /// Does a kernel of this name run programs in user mode? Its machine gets an archive of the project's own.
 pub(crate) fn runs_programs(name: &str) -> bool {
     // What cargo runs has a hash behind it.
-    let others = ["boot_signals", "boot_ptrace"];
+    let others = ["boot_signals", "boot_ptrace", "boot_exec"];
     others.iter().any(|other| name.starts_with(other)) || runs_c_programs(name)
 }
 
