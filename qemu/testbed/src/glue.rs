@@ -114,6 +114,7 @@ unsafe impl Kernel<N_UNITS> for Testbed {
         let asked = timeline::note_asked(cpu.index());
         let run = || {
             timeline::note_served(asked);
+            watch::is_asked();
             // SAFETY: a cross-call's function runs with interrupts off on its CPU until it returns.
             f(&unsafe { IplPcu::assume(&KERNEL) });
             step::here();

@@ -249,6 +249,26 @@ pub(crate) fn have_all_ended() -> bool {
     N_RUNNING.load(Ordering::Acquire) == 0
 }
 
+/// An LWP of a process that runs, for tests: which one of them, `number` says.
+pub(crate) fn any_lwp(number: usize) -> Option<Arc<Lwp>> {
+    any(number)?.lwps().into_iter().next()
+}
+
+/// Sends `SIGUSR1`, for tests, to a process that has a handler for it: to which one, `number` says.
+pub(crate) fn signal_any(number: usize) {
+    if let Some(process) = any(number) {
+        signal::disturb(&process);
+    }
+}
+
+fn any(number: usize) -> Option<Arc<Process>> {
+    let all: Vec<_> = ALL.lock().clone();
+    let mut running: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+    running.retain(|process| process.status().is_none());
+    let place = number.checked_rem(running.len())?;
+    running.into_iter().nth(place)
+}
+
 /// The process of this number: one that runs, or has ended and not been waited for.
 fn find(pid: u64) -> Option<Arc<Process>> {
     let all: Vec<_> = ALL.lock().clone();

@@ -12,6 +12,7 @@ impl Signal {
     pub(super) const BUS: Self = Self(7);
     pub(super) const FPE: Self = Self(8);
     pub(super) const KILL: Self = Self(9);
+    pub(super) const USR1: Self = Self(10);
     pub(super) const SEGV: Self = Self(11);
     pub(in crate::process) const PIPE: Self = Self(13);
     pub(super) const CHLD: Self = Self(17);

@@ -28,7 +28,8 @@ pub(super) use self::frame::USER_FLAGS;
 pub(super) use self::state::{LwpSignals, Signals};
 
 use self::action::{
-    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo, dumps_core,
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, SIG_IGN, Todo,
+    dumps_core,
 };
 use self::frame::NoFrame;
 use super::thread::{Dump, leave};
@@ -45,6 +46,13 @@ fn send(target: &Process, signal: Signal, info: Info) {
     let first = lwps.first().map(|lwp| &lwp.thread.signals);
     if target.signals.add(signal, info, first) {
         target.notify(signal);
+    }
+}
+
+/// Sends `SIGUSR1` to a process that has a handler for it.
+pub(super) fn disturb(target: &Process) {
+    if target.signals.action(Signal::USR1).handler > SIG_IGN {
+        send(target, Signal::USR1, Info::default());
     }
 }
 
