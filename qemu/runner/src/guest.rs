@@ -1,7 +1,7 @@
 //! Builds the kernels that boot: the demo's, the smallest one, and the boot tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cargo::{self, Executable};
@@ -72,6 +72,20 @@ pub(crate) fn build(toolchain: &Toolchain, kernel: &Kernel) -> Result<PathBuf> {
     kernel.select(&mut command);
     let built = cargo::build(&mut command, &what)?;
     image(built, kernel.name())
+}
+
+/// Builds the boot test `name` of a copy of the checkout, in `target`; what the compiler warns of is not shown.
+pub(crate) fn build_elsewhere(
+    toolchain: &Toolchain,
+    name: &str,
+    checkout: &Path,
+    target: &Path,
+) -> Result<PathBuf> {
+    let mut command = toolchain.cargo_in("build", checkout, target);
+    command.arg("--quiet");
+    Kernel::named(name).select(&mut command);
+    let what = format!("building the kernel {name} of {}", checkout.display());
+    image(cargo::build(&mut command, &what)?, name)
 }
 
 /// Builds all kernels, the boot tests in one go, and returns their images.

@@ -11,7 +11,7 @@ mod sysroot;
 
 use std::env;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
@@ -46,8 +46,19 @@ impl Toolchain {
         self.cargo_with(subcommand, "guest")
     }
 
+    /// The same in a copy of the checkout, with a folder of its own for what is built.
+    pub(crate) fn cargo_in(&self, subcommand: &str, checkout: &Path, target: &Path) -> Command {
+        let mut command = self.cargo_to(subcommand, "guest", target);
+        command.current_dir(checkout);
+        command
+    }
+
     /// The same with another profile of the workspace.
     pub(crate) fn cargo_with(&self, subcommand: &str, profile: &str) -> Command {
+        self.cargo_to(subcommand, profile, &place::target("guest"))
+    }
+
+    fn cargo_to(&self, subcommand: &str, profile: &str, target: &Path) -> Command {
         let program = match (&self.cargo_clippy, subcommand) {
             (Some(clippy), "clippy") => clippy,
             _ => &self.cargo,
@@ -59,7 +70,7 @@ impl Toolchain {
             command.env("RUSTC", rustc).env("CARGO", &self.cargo);
         }
         command.args(["--target", TARGET, "--profile", profile, "--target-dir"]);
-        command.arg(place::target("guest"));
+        command.arg(target);
         if !self.rustflags.is_empty() {
             // Cargo joins this list with that of .cargo/config.toml; the variable RUSTFLAGS would replace it.
             let flags = serde_json::Value::from(self.rustflags.clone());

@@ -8,6 +8,7 @@ mod loom;
 mod miri;
 mod mutants;
 mod seeded;
+mod stress;
 
 use std::time::Instant;
 
@@ -74,6 +75,7 @@ fn steps(short: bool) -> Vec<Step> {
             step("loom, weakened orderings", loom::run_weakened),
         ])
         .chain([step("miri", miri::run)])
+        .chain(stress::steps(short))
         .chain(bochs::steps(short))
         .chain([step("seeded bugs", seeded::run)])
         .chain((!short).then(|| step("explorer, large", explorer::run)))

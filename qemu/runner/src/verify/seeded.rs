@@ -48,10 +48,10 @@ struct Bug {
 
 /// A file of the checkout with a bug in it.
 #[derive(Debug, PartialEq, Eq)]
-struct Patched {
+pub(super) struct Patched {
     /// Relative to the checkout.
-    file: PathBuf,
-    text: String,
+    pub(super) file: PathBuf,
+    pub(super) text: String,
 }
 
 /// Puts every bug into the copy and wants its test to fail; without any, all the tests pass.
@@ -123,9 +123,9 @@ fn read(checkout: &Path) -> Result<Vec<Bug>> {
     }
 }
 
-/// Applies a bug's patch to the file of `checkout` that it names, in memory.
-fn patched(bug: &Bug, checkout: &Path) -> Result<Patched> {
-    let name = format!("{PATCHES}/{}.patch", bug.patch);
+/// Applies the bug's patch of this name to the file of `checkout` that it is for, in memory.
+pub(super) fn patched(patch: &str, checkout: &Path) -> Result<Patched> {
+    let name = format!("{PATCHES}/{patch}.patch");
     let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
     let patch = Patch::from_str(&text).during(&name)?;
     let file = patch
@@ -232,7 +232,7 @@ fn passes(bug: &Bug, built: &BTreeMap<String, PathBuf>, copy: &Path) -> Result<(
 
 /// With the bug, its test must fail, for the reason that the table gives.
 fn caught(bug: &Bug, copy: &Path) -> Result<()> {
-    let Patched { file, text } = patched(bug, copy)?;
+    let Patched { file, text } = patched(&bug.patch, copy)?;
     let path = copy.join(&file);
     let original = fs::read(&path).during(path.display())?;
     fs::write(&path, text).during(path.display())?;

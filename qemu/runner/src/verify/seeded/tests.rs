@@ -35,7 +35,7 @@ fn every_patch_applies_and_every_named_test_exists() {
     let bugs = read(&checkout()).expect("the table");
     assert!(bugs.len() >= 20, "{} bugs", bugs.len());
     for bug in &bugs {
-        patched(bug, &checkout()).expect("a patch that applies");
+        patched(&bug.patch, &checkout()).expect("a patch that applies");
         assert!(
             is_named(bug),
             "there is no test {} in {}",
@@ -43,11 +43,6 @@ fn every_patch_applies_and_every_named_test_exists() {
             bug.target
         );
     }
-}
-
-fn bug(patch: &str) -> Bug {
-    let row = format!("patch = '{patch}'\nsource = ''\ntarget = ''\ntest = 'none'\nsays = ''");
-    toml::from_str(&row).expect("a row")
 }
 
 /// A checkout of one source file, one patch of it and one row.
@@ -71,7 +66,7 @@ const PATCH: &str =
 #[test]
 fn a_patch_is_applied_to_the_file_that_it_names() {
     let folder = small("one\ntwo\n", PATCH, "");
-    let patched = patched(&bug("01-a"), folder.path()).expect("a patch that applies");
+    let patched = patched("01-a", folder.path()).expect("a patch that applies");
     assert_eq!(
         (patched.file.as_path(), patched.text.as_str()),
         (Path::new("src/a.rs"), "one\nthree\n")
@@ -94,7 +89,7 @@ fn a_patch_that_does_not_apply_is_an_error_with_its_name() {
         ),
     ] {
         let folder = small(source, patch, "");
-        let error = patched(&bug("01-a"), folder.path()).expect_err("an error");
+        let error = patched("01-a", folder.path()).expect_err("an error");
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
