@@ -1,6 +1,7 @@
 //! Exec and a new LWP start from the initial state, whoever computed on the CPU before.
 //!
-//! Each case runs under both leak rules, as the log says. Placement is by hand and the timer off.
+//! Each case runs under both leak rules, as the log says. Placement is by hand and the timer off. Where programs run in user mode, the
+//! timer is on, the leak rule `DomainAware`, and there is the look at every switch, trap and return.
 //! What holds under every policy is looked at under each of them too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -29,14 +30,16 @@ mod kernel {
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use pcu9::pcu::UnitStats;
-    use pcu9_testbed::glue::{FPU, cpu_pcu, exec};
+    use pcu9_testbed::glue::{EXECS, FPU, PERCPU, cpu_pcu, exec};
     use pcu9_testbed::lwp::Lwp;
     use pcu9_testbed::registers::{Pattern, YmmPattern};
     use pcu9_testbed::report::has_avx;
-    use pcu9_testbed::sched::{current, yield_now};
+    use pcu9_testbed::sched::{self, current, yield_now};
+    use pcu9_testbed::testing::programs::Program;
     use pcu9_testbed::testing::{
         Case, Counts, is_task_switched, move_to, new_domain, past_the_gate, spawn,
     };
+    use pcu9_testbed::watch;
 
     pcu9_testbed::boot_tests! {
         every_policy:
@@ -45,6 +48,7 @@ mod kernel {
             exec_with_the_state_in_memory,
             exec_with_the_state_on_another_cpu,
             exec_without_a_state,
+            programs_begin_in_the_place_of_others,
     }
 
     static QUIET: AtomicBool = AtomicBool::new(false);
@@ -169,6 +173,25 @@ mod kernel {
             };
             case.expect_counts(&counts, expected);
         }
+    }
+
+    /// In user mode: the program says itself what is wrong, and `cargo demo` compares what it writes with the host's.
+    fn programs_begin_in_the_place_of_others(case: &mut Case) {
+        case.domain_aware();
+        let counts = Counts::begin();
+        watch::start();
+        sched::set_timer(true);
+        let before = EXECS.fetch(&PERCPU);
+        let programs = [(); 3].map(|()| Program::start("lives", &[]));
+        case.wait_for_programs();
+        sched::set_timer(false);
+        let (looks, leaks) = watch::stop();
+        case.expect_success(&programs);
+        case.expect("looks", looks > 0);
+        case.expect_eq("leaks", leaks, 0);
+        // Each begins two others, and its four children one each.
+        case.expect_eq("programs begun", EXECS.fetch(&PERCPU) - before, 3 * 6);
+        case.expect_identities(&counts);
     }
 
     /// The old domain's registers are wiped by exec itself, before anybody switches.

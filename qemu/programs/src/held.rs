@@ -7,6 +7,8 @@
 use core::arch::asm;
 use core::mem::offset_of;
 
+use pcu9_marks::{Mark, Register};
+
 use crate::numbers::{Digest, Random};
 use crate::signals::{AT_FCW, AT_FSW, AT_FTW, AT_MXCSR, AT_ST, AT_XMM, Image};
 
@@ -55,7 +57,11 @@ impl core::fmt::Display for Lost {
         write!(
             f,
             ": expected {high:016x}{low:016x}, saw {seen_high:016x}{seen_low:016x}"
-        )
+        )?;
+        match Mark::of_word(seen_low) {
+            Some(mark) => write!(f, ", which is {mark}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -85,6 +91,28 @@ impl Registers {
         registers.depth = random.word() % 9;
         registers.randomize_mxcsr(random);
         registers.randomize_control(random);
+        registers
+    }
+
+    /// What LWP `lwp` of the stress holds in this generation: marks everywhere, and some of the x87 stack empty.
+    pub fn marked(lwp: u16, generation: u32) -> Self {
+        let mut registers = Self::zero();
+        let mark = |register| Mark {
+            lwp,
+            register,
+            generation,
+        };
+        for (xmm, number) in registers.xmm.iter_mut().zip(0..) {
+            *xmm = mark(Register::Vector(number, 0)).words();
+        }
+        for (st, number) in registers.st.iter_mut().zip(0..) {
+            let [significand, more] = mark(Register::St(number)).words();
+            *st = [significand, more & 0xFFFF];
+        }
+        let mut random = Random(u64::from(lwp) << 32 | u64::from(generation));
+        registers.depth = random.word() % 9;
+        registers.randomize_mxcsr(&mut random);
+        registers.randomize_control(&mut random);
         registers
     }
 

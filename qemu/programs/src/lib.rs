@@ -15,7 +15,7 @@
 //! `std` stands in for the panic handler, so that everything is type-checked; those files are not meant to be run.
 //!
 //! What a program expects of its kernel: the stack of the System V ABI (AMD64 supplement, "Process Initialization": 16-byte
-//! aligned, `argc` on top; the auxiliary vector is not read) of at least 32 KiB, the FPU in its initial state (x87 control
+//! aligned, `argc` on top; of the auxiliary vector the path is read) of at least 32 KiB, the FPU in its initial state (x87 control
 //! word 0x37F, MXCSR 0x1F80), and the system calls in [`syscalls`], which change `rax`, `rcx` and `r11` and nothing else.
 
 #![no_std]
@@ -23,6 +23,7 @@
 #[cfg(panic = "unwind")]
 extern crate std;
 
+pub mod exec;
 pub mod held;
 pub mod image;
 pub mod initial;

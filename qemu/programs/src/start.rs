@@ -51,6 +51,47 @@ pub fn set_stack(stack: *mut usize) {
     STACK.store(stack, Ordering::Relaxed);
 }
 
+/// The arguments, of which the first is the program's name.
+pub fn arguments() -> impl Iterator<Item = &'static CStr> {
+    let stack = STACK.load(Ordering::Relaxed);
+    // SAFETY: `_start` left it there, and `argc` lies on top of the stack.
+    let argc = unsafe { stack.read() };
+    (1..=argc).map(move |place| string(word(stack, place)))
+}
+
+/// The environment's strings.
+pub fn environment() -> impl Iterator<Item = &'static CStr> {
+    let stack = STACK.load(Ordering::Relaxed);
+    let words = (1 + arguments().count() + 1..).map(move |place| word(stack, place));
+    words.take_while(|&address| address != 0).map(string)
+}
+
+/// The path by which the program was started, as the auxiliary vector has it.
+pub fn path() -> Option<&'static CStr> {
+    const AT_NULL: usize = 0;
+    const AT_EXECFN: usize = 31;
+    let stack = STACK.load(Ordering::Relaxed);
+    let first = 1 + arguments().count() + 1 + environment().count() + 1;
+    let mut entries = (first..).step_by(2);
+    let entry = entries.find(|&place| [AT_NULL, AT_EXECFN].contains(&word(stack, place)))?;
+    (word(stack, entry) == AT_EXECFN).then(|| string(word(stack, entry + 1)))
+}
+
+/// A word of what the kernel put on the stack: arguments, a zero, the environment, a zero, and pairs up to one of zeros.
+fn word(stack: *const usize, place: usize) -> usize {
+    // SAFETY: the callers go no further than to the end, which the words before tell.
+    let at = unsafe { stack.add(place) };
+    // SAFETY: as above.
+    unsafe { at.read() }
+}
+
+/// A string at an address that the kernel gave.
+fn string(address: usize) -> &'static CStr {
+    let text = core::ptr::with_exposed_provenance::<c_char>(address);
+    // SAFETY: the kernel put a string there, which ends with a zero and stays.
+    unsafe { CStr::from_ptr(text) }
+}
+
 /// The program's only argument behind its name, if it has one.
 pub fn argument() -> Option<&'static CStr> {
     let stack = STACK.load(Ordering::Relaxed);

@@ -26,10 +26,16 @@ pub const RT_SIGRETURN: usize = 15;
 pub const PIPE: usize = 22;
 /// Lets others run.
 pub const SCHED_YIELD: usize = 24;
+/// Says which signals wait.
+pub const RT_SIGPROCMASK: usize = 14;
+/// Says what time it is.
+pub const CLOCK_GETTIME: usize = 228;
 /// Gives the process's number.
 pub const GETPID: usize = 39;
 /// Makes a child that is a copy of the caller.
 pub const FORK: usize = 57;
+/// Begins another program in place of the one that asks.
+pub const EXECVE: usize = 59;
 /// Ends the thread.
 pub const EXIT: usize = 60;
 /// Waits for a child to end.

@@ -30,6 +30,7 @@ Environment:
   PCU9_KERNEL=FILE
                   boot this image in place of the one that would be built
   PCU9_CPUS=N     CPUs of `run` (default 4)
+  PCU9_SEED=N     the stress' choices (default: others each time)
 
 Exit status: 0 all is well; 1 something ran and was wrong; 2 a wrong value, or a tool is missing."
     };
@@ -97,7 +98,8 @@ pub(crate) enum Command {
     /// Boot one boot test and show everything it says
     #[command(after_help = BOOT, override_usage = "cargo boot [OPTIONS] NAME\n       cargo boot --list")]
     Boot(BootArgs),
-    /// Run the proofs that take longer than a test: the demo on many machines, boot tests on Bochs, loom, seeded bugs, mutants
+    /// Run the proofs that take longer than a test: the demo on many machines, the stress, boot tests on Bochs, loom, seeded bugs,
+    /// mutants
     #[command(after_help = VERIFY, override_usage = "cargo verify [OPTIONS]")]
     Verify(VerifyArgs),
     /// Boot a kernel image (the cargo runner of the guest's target)
@@ -222,7 +224,8 @@ pub(crate) struct BootArgs {
 /// How much to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// What CI runs: the demo on four machines and under every policy, two models of Bochs, loom, the seeded bugs, a minute of fuzzing
+    /// What CI runs: the demo on four machines and under every policy, a minute of stress, two models of Bochs, loom, the seeded bugs, a
+    /// minute of fuzzing
     #[arg(long)]
     pub(crate) short: bool,
     /// Only the steps that have this word in their name

@@ -47,6 +47,8 @@ impl Kernel {
         // Under -icount the CPUs take turns, and one that waits keeps the others from running.
         if *self == Self::Embed || counts_instructions(name) || name.ends_with("_one_cpu") {
             1
+        } else if name.ends_with("_stress") {
+            8
         } else {
             4
         }
@@ -129,7 +131,7 @@ pub(crate) fn counts_instructions(name: &str) -> bool {
 /// Does a kernel of this name run programs in user mode? Its machine gets an archive of the project's own.
 pub(crate) fn runs_programs(name: &str) -> bool {
     // What cargo runs has a hash behind it.
-    let others = ["boot_signals", "boot_ptrace"];
+    let others = ["boot_signals", "boot_ptrace", "boot_stress", "boot_exec"];
     others.iter().any(|other| name.starts_with(other)) || runs_c_programs(name)
 }
 

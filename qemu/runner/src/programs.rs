@@ -52,10 +52,13 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     if built.is_empty() {
         return Err(Error::failed("the package pcu9-programs has no programs"));
     }
-    Ok(built
+    let mut files: Vec<PathBuf> = built
         .into_iter()
         .map(|executable| executable.path)
-        .collect())
+        .collect();
+    // Cargo's order is another one each time, and Bochs is to do the same each time.
+    files.sort();
+    Ok(files)
 }
 
 /// Reads and checks the programs in `files`; each gets a name of its own.

@@ -9,6 +9,7 @@ mod loom;
 mod miri;
 mod mutants;
 mod seeded;
+mod stress;
 
 use std::time::Instant;
 
@@ -75,6 +76,7 @@ fn steps(short: bool) -> Vec<Step> {
             step("loom, weakened orderings", loom::run_weakened),
         ])
         .chain([step("miri", miri::run)])
+        .chain(stress::steps(short))
         .chain(bochs::steps(short))
         .chain([
             step("seeded bugs", seeded::run),

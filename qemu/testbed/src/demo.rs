@@ -83,7 +83,7 @@ fn are_sections_good() -> bool {
     sections.entered > 0 && sections.not_initial + sections.lost + sections.left_behind == 0
 }
 
-fn start(file: &[u8], name: &str, job: u64, copy: u64) {
+fn start(file: &'static [u8], name: &str, job: u64, copy: u64) {
     if process::elf::needs(file, "avx") && !report::has_avx() {
         line!("@skip {job} {name} {copy} avx");
         return;

@@ -25,7 +25,8 @@ use x86_64::instructions::interrupts;
 
 pub(crate) use self::cpus::{cpu_offline, cpu_online, say_what_is_lost};
 pub use self::percpu::{
-    CPU_PCU, FORKS, HERE, PCPU, PERCPU, SYSCALLS, TICKS, TRAPS, add_cpu, add_cpu_at_the_end,
+    CPU_PCU, EXECS, EXITS, FORKS, HERE, PCPU, PERCPU, SIGNALS, SYSCALLS, TICKS, TRAPS, add_cpu,
+    add_cpu_at_the_end,
 };
 pub use self::section::{NoSection, in_section, section, section_in_interrupt};
 use crate::cpu::{self, crosscall};
@@ -113,6 +114,7 @@ unsafe impl Kernel<N_UNITS> for Testbed {
         let asked = timeline::note_asked(cpu.index());
         let run = || {
             timeline::note_served(asked);
+            watch::is_asked();
             // SAFETY: a cross-call's function runs with interrupts off on its CPU until it returns.
             f(&unsafe { IplPcu::assume(&KERNEL) });
             step::here();
@@ -372,7 +374,9 @@ pub fn exec(domain: u64) -> Result<(), NoAnswer> {
             watch::starts_over(lwp);
         });
     };
-    PCU.exec(&mut current(), change_domain)
+    PCU.exec(&mut current(), change_domain)?;
+    EXECS.increment(HERE);
+    Ok(())
 }
 
 /// Ends the current LWP's use of the FPU.
@@ -384,6 +388,7 @@ pub(crate) fn exit() {
     if let Err(error) = PCU.exit(current()) {
         panic!("{error}: its LWP cannot end");
     }
+    EXITS.increment(HERE);
 }
 
 /// Whether the current LWP is a kernel thread that was given FPU state.

@@ -237,6 +237,19 @@ impl Lwp {
     }
 }
 
+/// How many LWPs there are, those that have ended and are still held by somebody among them.
+pub(crate) fn count() -> usize {
+    let _list = LIST.lock();
+    let mut n = 0;
+    let mut at = FIRST.load(Ordering::Acquire);
+    // SAFETY: an LWP in the list is not dropped before it has left it, which takes the lock.
+    while let Some(lwp) = unsafe { at.as_ref() } {
+        n += 1;
+        at = lwp.next.load(Ordering::Acquire);
+    }
+    n
+}
+
 /// Calls `f` for every LWP, from a panic: a CPU that was stopped may hold the list's lock.
 pub(crate) fn for_each_from_panic(mut f: impl FnMut(&Lwp)) {
     let _list = LIST.try_lock();

@@ -9,6 +9,7 @@
 mod component;
 mod file;
 mod harmonic;
+mod marked;
 mod zmm;
 
 use core::arch::naked_asm;
@@ -18,6 +19,7 @@ use core::mem::offset_of;
 pub use self::component::Component;
 pub use self::file::RegisterFile;
 pub use self::harmonic::{HARMONIC, harmonic};
+pub use self::marked::Difference;
 pub use self::zmm::ZmmPattern;
 
 /// The contents of the x87 stack, its control word, MXCSR, and XMM0 to XMM15.

@@ -33,6 +33,7 @@ pub mod programs;
 mod sections;
 pub(crate) mod sleepy;
 mod stray;
+pub mod stress;
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -24,6 +24,7 @@ use crate::step;
 use crate::testing::missing_clts;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
+static LOOKS_AWAY: AtomicBool = AtomicBool::new(false);
 static IS_WIPE_TAKEN_OUT: AtomicBool = AtomicBool::new(false);
 static N_LOOKS: AtomicU64 = AtomicU64::new(0);
 static N_LEAKS: AtomicU64 = AtomicU64::new(0);
@@ -39,11 +40,22 @@ pub fn start() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
+/// How many leaks were seen up to now.
+pub fn n_leaks() -> u64 {
+    N_LEAKS.load(Ordering::Relaxed)
+}
+
 /// Turns the watch off; gives the number of looks, and of leaks seen.
 pub fn stop() -> (u64, u64) {
     IS_ON.store(false, Ordering::Relaxed);
     let looks = N_LOOKS.load(Ordering::Relaxed);
     (looks, N_LEAKS.load(Ordering::Relaxed))
+}
+
+/// Has the watch pass over what it would see, or no longer, for a while in which the leak rule is `Trusting`: to be called before that
+/// begins, and when no CPU holds anything any more that was left under it.
+pub fn look_away(away: bool) {
+    LOOKS_AWAY.store(away, Ordering::SeqCst);
 }
 
 /// Takes the wipe out of the unit, or puts it back: a watch that then sees nothing is blind.
@@ -77,7 +89,7 @@ pub(crate) fn leaves(lwp: &Lwp) {
 /// `lwp` goes on, at the place that `when` names, perhaps to user mode. Interrupts are off.
 pub(crate) fn look(lwp: &Lwp, when: &str) {
     let domain = lwp.fpu.domain();
-    if !IS_ON.load(Ordering::Relaxed) || domain == 0 {
+    if !IS_ON.load(Ordering::Relaxed) || domain == 0 || LOOKS_AWAY.load(Ordering::SeqCst) {
         return;
     }
     N_LOOKS.fetch_add(1, Ordering::Relaxed);
@@ -104,6 +116,15 @@ pub(crate) fn look(lwp: &Lwp, when: &str) {
 
 /// The current LWP's registers may go to memory now, for a kernel section.
 pub(crate) fn enters_section() {
+    note_own();
+}
+
+/// The same, since another CPU asks this one to give up what it holds, or it asks itself. Interrupts are off.
+pub(crate) fn is_asked() {
+    note_own();
+}
+
+fn note_own() {
     if IS_ON.load(Ordering::Relaxed) {
         let _off = InterruptsOff::new();
         if crate::glue::is_gate_open() && !crate::glue::in_section() {

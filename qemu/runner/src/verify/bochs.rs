@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::Step;
+use super::{Step, stress};
 use crate::boot;
 use crate::cargo::Executable;
 use crate::cli::{DemoArgs, Leak, Policies, Policy};
@@ -167,14 +167,19 @@ fn run(
     more: &str,
 ) -> Result<()> {
     let name = &test.name;
-    let options = boot::kernel_options(None, true);
+    let mut options = boot::kernel_options(None, true);
+    if name == stress::TEST {
+        options = format!("{options} {}", stress::options(stress::TIME_ON_BOCHS, 1));
+    }
     let machine = Machine {
         kernel: &test.path,
         initrd: archive.as_ref().map(Archive::path),
         control: None,
         append: format!("{options} {more}"),
         model,
-        cpus: Kernel::named(name).default_cpus(),
+        cpus: Kernel::named(name)
+            .default_cpus()
+            .min(stress::MOST_ON_BOCHS),
         limit: LIMIT,
     };
     let mut said = Vec::new();

@@ -68,10 +68,10 @@ struct Bug {
 
 /// A file of the checkout with a bug in it.
 #[derive(Debug, PartialEq, Eq)]
-struct Patched {
+pub(super) struct Patched {
     /// Relative to the checkout.
-    file: PathBuf,
-    text: String,
+    pub(super) file: PathBuf,
+    pub(super) text: String,
 }
 
 /// Puts every seeded bug into the copy and wants its test to fail; without any, all the tests pass.
@@ -82,6 +82,11 @@ pub(super) fn run() -> Result<()> {
 /// The same with the course's solutions.
 pub(super) fn run_course() -> Result<()> {
     COURSE.run()
+}
+
+/// A file of `checkout` with the seeded bug of this name.
+pub(super) fn patched(patch: &str, checkout: &Path) -> Result<Patched> {
+    SEEDED.patched(patch, checkout)
 }
 
 impl Set {
@@ -160,9 +165,9 @@ impl Set {
         }
     }
 
-    /// Applies a bug's patch to the file of `checkout` that it names, in memory.
-    fn patched(&self, bug: &Bug, checkout: &Path) -> Result<Patched> {
-        let name = format!("{}/{}.patch", self.patches, bug.patch);
+    /// Applies the patch of this name to the file of `checkout` that it is for, in memory.
+    fn patched(&self, patch: &str, checkout: &Path) -> Result<Patched> {
+        let name = format!("{}/{patch}.patch", self.patches);
         let text = fs::read_to_string(checkout.join(&name)).during(&name)?;
         let file = Patch::from_str(&text).during(&name)?;
         let file = file.modified().and_then(|file| file.strip_prefix("b/src/"));
@@ -176,7 +181,7 @@ impl Set {
 
     /// With the bug, its test must fail, for the reason that the table gives.
     fn caught(&self, bug: &Bug, copy: &Path) -> Result<()> {
-        let Patched { file, text } = self.patched(bug, copy)?;
+        let Patched { file, text } = self.patched(&bug.patch, copy)?;
         let path = copy.join(&file);
         let original = fs::read(&path).during(path.display())?;
         fs::write(&path, text).during(path.display())?;

@@ -10,6 +10,7 @@ use pcu9::x86_64::{DeviceNotAvailable, UsedBy};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
+use super::gdt::{USER_CODE, USER_DATA};
 use super::{apic, crosscall};
 use crate::glue::{HERE, SYSCALLS, TICKS, TRAPS};
 use crate::testing::{annex, missing_clts};
@@ -79,6 +80,18 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// What a program begins with in user mode: everything zero but these.
+    pub(crate) fn of_user(rip: u64, rsp: u64) -> Self {
+        Self {
+            rip,
+            cs: u64::from(USER_CODE),
+            rflags: 1 << 9 | 2,
+            rsp,
+            ss: u64::from(USER_DATA),
+            ..Self::default()
+        }
+    }
+
     fn is_user(&self) -> bool {
         self.cs & 3 == 3
     }

@@ -34,6 +34,12 @@ dpcpu! {
     pub counter SYSCALLS;
     /// Interrupts of the timer.
     pub counter TICKS;
+    /// LWPs that started over in a new protection domain.
+    pub counter EXECS;
+    /// LWPs that ended.
+    pub counter EXITS;
+    /// Signals for which a handler began.
+    pub counter SIGNALS;
 }
 
 pcu9::percpu_describe! {

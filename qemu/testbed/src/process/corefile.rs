@@ -124,7 +124,7 @@ fn thread_notes(notes: &mut Vec<u8>, lwp: &Lwp, signal: Signal, frame: &mut Fram
     let mut put = |at: usize, bytes: &[u8]| status[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &signal.number().to_le_bytes());
     put(AT_CURSIG, &(signal.number() as u16).to_le_bytes());
-    put(AT_PID, &(lwp.thread.tid as u32).to_le_bytes());
+    put(AT_PID, &(lwp.thread.tid() as u32).to_le_bytes());
     let words = registers::of(frame, lwp).map(u64::to_le_bytes);
     put(AT_REGISTERS, words.as_flattened());
     put(AT_FPVALID, &u32::from(!state.is_empty()).to_le_bytes());

@@ -35,9 +35,16 @@ enum File {
     Writes(Arc<WriteEnd>),
 }
 
+/// What becomes of a descriptor when another program begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtExec {
+    Stays,
+    Closes,
+}
+
 /// A process's descriptors. Its threads share them, a forked process has the same.
 #[derive(Debug)]
-pub(super) struct Files(IrqLock<Vec<Option<File>>>);
+pub(super) struct Files(IrqLock<Vec<Option<(File, AtExec)>>>);
 
 #[derive(Debug, Default)]
 struct Pipe(IrqLock<PipeState>);
@@ -60,7 +67,9 @@ struct WriteEnd(Arc<Pipe>);
 impl Files {
     /// Standard input, output and error.
     pub(super) fn console() -> Self {
-        Self(IrqLock::new(alloc::vec![Some(File::Console); 3]))
+        Self(IrqLock::new(
+            alloc::vec![Some((File::Console, AtExec::Stays)); 3],
+        ))
     }
 
     pub(super) fn fork(&self) -> Self {
@@ -74,14 +83,23 @@ impl Files {
         drop(files); // with no lock held, since it wakes others
     }
 
+    /// Closes those that another program is not to have.
+    pub(super) fn close_at_exec(&self) {
+        let take = |file: &mut Option<(File, AtExec)>| {
+            file.take_if(|(_, at_exec)| *at_exec == AtExec::Closes)
+        };
+        let closed: Vec<_> = self.0.lock().iter_mut().map(take).collect();
+        drop(closed); // with no lock held, since it wakes others
+    }
+
     fn get(&self, descriptor: u64) -> Result<File, Errno> {
         let files = self.0.lock();
         let file = files.get(descriptor as usize).cloned().flatten();
-        file.ok_or(Errno::BadFd)
+        file.map(|(file, _)| file).ok_or(Errno::BadFd)
     }
 
     /// Takes the lowest free number.
-    fn add(&self, file: File) -> Result<u64, Errno> {
+    fn add(&self, file: File, at_exec: AtExec) -> Result<u64, Errno> {
         let mut files = self.0.lock();
         let free = files.iter().position(Option::is_none);
         let place = free.unwrap_or(files.len());
@@ -91,7 +109,7 @@ impl Files {
         if place == files.len() {
             files.push(None);
         }
-        files[place] = Some(file);
+        files[place] = Some((file, at_exec));
         Ok(place as u64)
     }
 
@@ -191,17 +209,21 @@ impl Drop for WriteEnd {
 }
 
 pub(super) fn pipe(at: u64, flags: u64) -> Answer {
-    /// Nothing is executed here, so it changes nothing.
     const O_CLOEXEC: u64 = 0o2_000_000;
     if flags & !O_CLOEXEC != 0 {
         return Err(Errno::Invalid);
     }
+    let at_exec = if flags & O_CLOEXEC == 0 {
+        AtExec::Stays
+    } else {
+        AtExec::Closes
+    };
     let process = current();
     let pipe = Arc::new(Pipe::default());
     let reads = File::Reads(Arc::new(ReadEnd(Arc::clone(&pipe))));
-    let reads = process.files.add(reads)?;
+    let reads = process.files.add(reads, at_exec)?;
     let writes = File::Writes(Arc::new(WriteEnd(pipe)));
-    let result = process.files.add(writes).and_then(|writes| {
+    let result = process.files.add(writes, at_exec).and_then(|writes| {
         let bytes = [reads as u32, writes as u32].map(u32::to_le_bytes);
         write_user(at, bytes.as_flattened()).inspect_err(|_| {
             let _ = process.files.close(writes);

@@ -29,7 +29,7 @@ pub(super) fn futex(at: u64, operation: u64, value: u64, timeout_at: u64) -> Ans
         return Err(Errno::Invalid);
     }
     let process = current();
-    let place = (process.domain, at, operation & PRIVATE != 0);
+    let place = (process.domain(), at, operation & PRIVATE != 0);
     match operation & !PRIVATE {
         WAIT => wait(&process, place, value as u32, timeout_at),
         WAKE => Ok(wake(place, value as u32)),
@@ -76,7 +76,7 @@ fn wait(process: &Process, place: Place, value: u32, timeout_at: u64) -> Answer 
 
 /// Wakes one thread that sleeps for the word, for the kernel, which does not know what is private.
 pub(super) fn wake_one(process: &Process, at: u64) {
-    wake((process.domain, at, false), 1);
+    wake((process.domain(), at, false), 1);
 }
 
 /// Wakes at most `n` threads that sleep for the word; how many it woke.

@@ -1,10 +1,12 @@
 //! Processes: one address space, its threads, a parent, and a number that is never used again as its protection domain.
 //!
-//! In the order of a life: [`space`] and [`elf`] (what a process begins with), [`stack`] (what it finds there), [`syscall`] (what it
+//! In the order of a life: [`space`] and [`elf`] (what a process begins with), [`stack`] (what it finds there), [`exec`] (a program in the place of another),
+//! [`syscall`] (what it
 //! asks for: [`memory`], [`files`], [`futex`] ..), [`thread`] (its LWPs), [`signal`] (what befalls it), and its end, below.
 
 mod corefile;
 pub(crate) mod elf;
+mod exec;
 mod files;
 mod futex;
 mod memory;
@@ -26,7 +28,6 @@ use spin::mutex::SpinMutex;
 use spin::relax::Loop;
 use x86_64::instructions::interrupts;
 
-use crate::cpu::gdt::{USER_CODE, USER_DATA};
 use crate::cpu::trap::Frame;
 use crate::event::Event;
 use crate::glue::LwpFpu;
@@ -38,6 +39,7 @@ use crate::testing::programs;
 use files::Files;
 use signal::{LwpSignals, Signals};
 use space::Space;
+use stack::Words;
 use thread::{Dump, Threads};
 
 pub(crate) use thread::Thread;
@@ -91,8 +93,10 @@ pub(crate) struct Process {
     /// Whether it is the job's first.
     is_first: bool,
     /// Its protection domain.
-    domain: u64,
-    table: u64,
+    domain: AtomicU64,
+    table: AtomicU64,
+    /// The program that it runs.
+    file: IrqLock<&'static [u8]>,
     /// `None` once it has ended. Held without preemption, so that a CPU waits for another one alone, with interrupts on: see
     /// [`Space`].
     space: SpinMutex<Option<Space>, Loop>,
@@ -119,13 +123,14 @@ static END: Event = Event::new();
 static ALL: IrqLock<Vec<Weak<Process>>> = IrqLock::new(Vec::new());
 
 impl Process {
-    fn new(space: Space, job: u64, parent: Option<&Arc<Self>>) -> Arc<Self> {
+    fn new(space: Space, file: &'static [u8], job: u64, parent: Option<&Arc<Self>>) -> Arc<Self> {
         let process = Arc::new(Self {
             pid: NEXT_PID.fetch_add(1, Ordering::Relaxed),
             job,
             is_first: parent.is_none(),
-            domain: NEXT_DOMAIN.fetch_add(1, Ordering::Relaxed),
-            table: space.top(),
+            domain: AtomicU64::new(new_domain()),
+            table: AtomicU64::new(space.top()),
+            file: IrqLock::new(file),
             space: SpinMutex::new(Some(space)),
             parent: parent.map(Arc::downgrade).unwrap_or_default(),
             children: IrqLock::new(Vec::new()),
@@ -159,7 +164,20 @@ impl Process {
 
     /// Its top-level page table.
     pub(crate) fn table(&self) -> u64 {
-        self.table
+        self.table.load(Ordering::Relaxed)
+    }
+
+    /// Its protection domain.
+    fn domain(&self) -> u64 {
+        self.domain.load(Ordering::Relaxed)
+    }
+
+    fn file(&self) -> &'static [u8] {
+        *self.file.lock()
+    }
+
+    fn set_file(&self, file: &'static [u8]) {
+        *self.file.lock() = file;
     }
 
     /// Works on its address space, before its end. Interrupts are on, and `f` does not sleep.
@@ -198,20 +216,14 @@ impl Process {
 }
 
 /// Starts the program in `file` as the first process of `job`; `arguments` begin with its name.
-pub(crate) fn start(file: &[u8], arguments: &[&str], job: u64) -> Result<Arc<Lwp>, StartError> {
-    let mut space = Space::new().ok_or(StartError::NoMemory)?;
-    let program = elf::load(file, &mut space)?;
-    let rsp = stack::build(&mut space, &program, arguments).ok_or(StartError::NoMemory)?;
-    let frame = Frame {
-        rip: program.entry,
-        cs: u64::from(USER_CODE),
-        rflags: 1 << 9 | 2,
-        rsp,
-        ss: u64::from(USER_DATA),
-        ..Frame::default()
-    };
-    let process = Process::new(space, job, None);
-    let fpu = LwpFpu::with_area(process.domain).ok_or(StartError::NoMemory)?;
+pub(crate) fn start(
+    file: &'static [u8],
+    arguments: &[&str],
+    job: u64,
+) -> Result<Arc<Lwp>, StartError> {
+    let (space, frame) = exec::prepare(file, &Words::of(arguments))?;
+    let process = Process::new(space, file, job, None);
+    let fpu = LwpFpu::with_area(process.domain()).ok_or(StartError::NoMemory)?;
     let start = Start::User(Box::new(frame));
     let name = arguments.first().copied().unwrap_or_default();
     let thread = Thread::new(process.pid, LwpSignals::new(0));
@@ -222,6 +234,11 @@ pub(crate) fn start(file: &[u8], arguments: &[&str], job: u64) -> Result<Arc<Lwp
     Ok(lwp)
 }
 
+/// A protection domain that no process ever had.
+fn new_domain() -> u64 {
+    NEXT_DOMAIN.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Waits until no process runs any more.
 pub(crate) fn wait_for_all() {
     END.wait_for(|| have_all_ended().then_some(()));
@@ -230,6 +247,26 @@ pub(crate) fn wait_for_all() {
 /// Whether no process runs any more.
 pub(crate) fn have_all_ended() -> bool {
     N_RUNNING.load(Ordering::Acquire) == 0
+}
+
+/// An LWP of a process that runs, for tests: which one of them, `number` says.
+pub(crate) fn any_lwp(number: usize) -> Option<Arc<Lwp>> {
+    any(number)?.lwps().into_iter().next()
+}
+
+/// Sends `SIGUSR1`, for tests, to a process that has a handler for it: to which one, `number` says.
+pub(crate) fn signal_any(number: usize) {
+    if let Some(process) = any(number) {
+        signal::disturb(&process);
+    }
+}
+
+fn any(number: usize) -> Option<Arc<Process>> {
+    let all: Vec<_> = ALL.lock().clone();
+    let mut running: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+    running.retain(|process| process.status().is_none());
+    let place = number.checked_rem(running.len())?;
+    running.into_iter().nth(place)
 }
 
 /// The process of this number: one that runs, or has ended and not been waited for.
@@ -246,7 +283,7 @@ fn find_thread(tid: u64) -> Option<Arc<Lwp>> {
     let mut all = all.iter().filter_map(Weak::upgrade);
     all.find_map(|process| {
         let mut lwps = process.lwps().into_iter();
-        lwps.find(|lwp| lwp.thread.tid == tid)
+        lwps.find(|lwp| lwp.thread.tid() == tid)
     })
 }
 
@@ -259,7 +296,7 @@ fn current() -> Arc<Process> {
 fn fork(frame: &Frame) -> Option<u64> {
     let parent = current();
     let space = parent.with_space(|space| space.copy())?;
-    let child = Process::new(space, parent.job, Some(&parent));
+    let child = Process::new(space, parent.file(), parent.job, Some(&parent));
     let pid = child.pid;
     let frame = Frame {
         rax: 0,
@@ -320,13 +357,13 @@ fn wait(pid: Option<u64>, may_wait: bool) -> Waited {
         let is_interrupted = thread::is_interrupted();
         let tracees = process.tracees();
         let mut wanted_tracees = tracees.iter().filter(|lwp| {
-            let tid = lwp.thread.tid;
+            let tid = lwp.thread.tid();
             pid.is_none_or(|pid| pid == tid)
         });
         let traces_any = wanted_tracees.clone().next().is_some();
         let news = wanted_tracees.find_map(|lwp| {
             let signal = lwp.thread.stop.take_news()?;
-            Some((lwp.thread.tid, WaitStatus::stopped(signal.number())))
+            Some((lwp.thread.tid(), WaitStatus::stopped(signal.number())))
         });
         if let Some((tid, status)) = news {
             return Some(Waited::Told(tid, status));

@@ -31,18 +31,45 @@ const AT_SECURE: u64 = 23;
 const AT_RANDOM: u64 = 25;
 const AT_EXECFN: u64 = 31;
 
+/// What a program is told.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// Where it was found.
+    pub(super) path: Vec<u8>,
+    pub(super) arguments: Vec<Vec<u8>>,
+    pub(super) environment: Vec<Vec<u8>>,
+}
+
+impl Words {
+    /// Arguments that begin with the program's name, which is its path, and no environment.
+    pub(super) fn of(arguments: &[&str]) -> Self {
+        let bytes = |text: &&str| Vec::from(text.as_bytes());
+        Self {
+            path: arguments.first().map(bytes).unwrap_or_default(),
+            arguments: arguments.iter().map(bytes).collect(),
+            environment: Vec::new(),
+        }
+    }
+}
+
 /// Maps the stack and fills it; the stack pointer to start with.
-pub(super) fn build(space: &mut Space, program: &Program, arguments: &[&str]) -> Option<u64> {
+pub(super) fn build(space: &mut Space, program: &Program, words: &Words) -> Option<u64> {
     space.map_range(STACK_TOP - STACK_BYTES, STACK_TOP, Access::ReadWrite)?;
 
     let mut end = STACK_TOP - 16;
-    let mut pointers = Vec::new();
-    for argument in arguments {
-        end -= argument.len() as u64 + 1;
-        space.fill(end, argument.as_bytes())?;
-        pointers.push(end);
+    let mut put = |space: &mut Space, string: &Vec<u8>| {
+        end -= string.len() as u64 + 1;
+        space.fill(end, string)?;
+        Some(end)
+    };
+    let path_at = put(space, &words.path)?;
+    let mut lists = Vec::from([words.arguments.len() as u64]);
+    for list in [&words.arguments, &words.environment] {
+        for string in list {
+            lists.push(put(space, string)?);
+        }
+        lists.push(0);
     }
-    let name_at = pointers.first().copied().unwrap_or(end);
     let random_at = (end - 16) & !15;
     space.fill(
         random_at,
@@ -52,9 +79,7 @@ pub(super) fn build(space: &mut Space, program: &Program, arguments: &[&str]) ->
         ],
     )?;
 
-    let mut words = Vec::from([pointers.len() as u64]);
-    words.extend(pointers);
-    words.extend([0, 0]); // end of argv, end of envp
+    let mut words = lists;
     for (kind, value) in [
         (AT_PHDR, program.headers),
         (AT_PHENT, program.header_bytes),
@@ -70,7 +95,7 @@ pub(super) fn build(space: &mut Space, program: &Program, arguments: &[&str]) ->
         (AT_CLKTCK, 100),
         (AT_SECURE, 0),
         (AT_RANDOM, random_at),
-        (AT_EXECFN, name_at),
+        (AT_EXECFN, path_at),
         (AT_NULL, 0),
     ] {
         words.extend([kind, value]);

@@ -9,7 +9,9 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::FsBase;
 
 use super::thread::is_interrupted;
-use super::{Waited, current, exit, files, fork, futex, memory, ptrace, signal, thread, wait};
+use super::{
+    Waited, current, exec, exit, files, fork, futex, memory, ptrace, signal, thread, wait,
+};
 use crate::cpu::time;
 use crate::cpu::trap::Frame;
 use crate::line;
@@ -21,9 +23,12 @@ use crate::sched::{self, with_current};
 #[repr(u16)]
 pub(super) enum Errno {
     Perm = 1,
+    NoEntry = 2,
     NoSuchProcess = 3,
     Interrupted = 4,
     Io = 5,
+    TooBig = 7,
+    NoExec = 8,
     BadFd = 9,
     Child = 10,
     Again = 11,
@@ -34,6 +39,7 @@ pub(super) enum Errno {
     TooManyFiles = 24,
     NotATerminal = 25,
     BrokenPipe = 32,
+    NameTooLong = 36,
     NoSuchCall = 38,
     TimedOut = 110,
 }
@@ -41,6 +47,7 @@ pub(super) enum Errno {
 pub(super) type Answer = Result<u64, Errno>;
 
 const RT_SIGRETURN: u64 = 15;
+const EXECVE: u64 = 59;
 
 /// Serves the call whose registers are in `frame`, with interrupts on.
 pub(crate) fn handle(frame: &mut Frame) {
@@ -49,9 +56,14 @@ pub(crate) fn handle(frame: &mut Frame) {
         signal::rt_sigreturn(frame);
         return;
     }
-    let answer = call(frame);
+    let number = frame.rax;
+    let answer = if number == EXECVE {
+        exec::execve(frame)
+    } else {
+        call(frame)
+    };
     if answer == Err(Errno::Interrupted) {
-        with_current(|lwp| lwp.thread.signals.note_interrupted(frame.rax));
+        with_current(|lwp| lwp.thread.signals.note_interrupted(number));
     }
     frame.rax = match answer {
         Ok(value) => value,
@@ -89,7 +101,7 @@ fn call(frame: &Frame) -> Answer {
         101 => ptrace::ptrace(a, b, c, frame.r10),
         131 => signal::sigaltstack(frame, a, b),
         158 => arch_prctl(a, b),
-        186 => Ok(with_current(|lwp| lwp.thread.tid)),
+        186 => Ok(with_current(|lwp| lwp.thread.tid())),
         200 => signal::tkill(a, b),
         202 => futex::futex(a, b, c, frame.r10),
         218 => Ok(thread::set_tid_address(a)),

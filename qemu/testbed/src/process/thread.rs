@@ -26,7 +26,7 @@ use crate::sched::{self, with_current};
 #[derive(Debug)]
 pub(crate) struct Thread {
     /// Its number: of the first thread the process's.
-    pub(super) tid: u64,
+    tid: AtomicU64,
     /// What it sleeps for in system calls that a signal interrupts.
     pub(super) event: Event,
     /// Where user mode finds a 0 when it has ended, and is woken; 0 for nowhere.
@@ -43,12 +43,16 @@ impl Thread {
 
     pub(super) fn new(tid: u64, signals: LwpSignals) -> Self {
         Self {
-            tid,
+            tid: AtomicU64::new(tid),
             event: Event::new(),
             clear_tid: AtomicU64::new(0),
             signals,
             stop: Stop::none(),
         }
+    }
+
+    pub(super) fn tid(&self) -> u64 {
+        self.tid.load(Ordering::Relaxed)
     }
 }
 
@@ -66,6 +70,8 @@ pub(super) struct Threads {
     lwps: Vec<(u64, Weak<Lwp>)>,
     /// How the process ends: every thread is on its way out.
     end: Option<WaitStatus>,
+    /// All threads but the one of this number are on their way out: it begins another program.
+    alone: Option<u64>,
     /// Its threads stand still before they end, for a core file.
     is_dumping: bool,
 }
@@ -75,8 +81,14 @@ impl Threads {
         Self {
             lwps: Vec::new(),
             end: None,
+            alone: None,
             is_dumping: false,
         }
+    }
+
+    /// Is the thread of this number on its way out?
+    fn is_ending(&self, tid: u64) -> bool {
+        self.end.is_some() || self.alone.is_some_and(|alone| alone != tid)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Lwp>> {
@@ -94,17 +106,45 @@ impl Process {
     /// Adds a thread that has not run, unless the process is ending.
     pub(super) fn add_thread(&self, lwp: &Arc<Lwp>) -> Option<()> {
         let mut threads = self.threads.lock();
-        if threads.end.is_some() {
+        if threads.end.is_some() || threads.alone.is_some() {
             return None;
         }
-        threads.lwps.push((lwp.thread.tid, Arc::downgrade(lwp)));
+        threads.lwps.push((lwp.thread.tid(), Arc::downgrade(lwp)));
         N_RUNNING.fetch_add(1, Ordering::AcqRel);
         Some(())
     }
 
-    /// Is every thread on its way out?
+    /// Is the current thread, which is one of its, on its way out?
     pub(super) fn is_ending(&self) -> bool {
-        self.threads.lock().end.is_some()
+        let tid = with_current(|lwp| lwp.thread.tid());
+        self.threads.lock().is_ending(tid)
+    }
+
+    /// Ends every other thread than the current one, which has the process's number afterwards; `None` if it is to end itself. Linux,
+    /// `de_thread`.
+    pub(super) fn end_others(&self) -> Option<()> {
+        let own = with_current(|lwp| lwp.thread.tid());
+        {
+            let mut threads = self.threads.lock();
+            if threads.is_ending(own) {
+                return None;
+            }
+            threads.alone = Some(own);
+        }
+        self.hurry();
+        let is_alone = wait_for(|| {
+            let threads = self.threads.lock();
+            let is_alone = threads.lwps.len() == 1;
+            (is_alone || threads.end.is_some()).then_some(threads.end.is_none())
+        });
+        let mut threads = self.threads.lock();
+        threads.alone = None;
+        if !is_alone || threads.end.is_some() {
+            return None;
+        }
+        with_current(|lwp| lwp.thread.tid.store(self.pid, Ordering::Relaxed));
+        threads.lwps.iter_mut().for_each(|(tid, _)| *tid = self.pid);
+        Some(())
     }
 
     /// Lets all threads look again at what they wait for.
@@ -122,12 +162,17 @@ impl Process {
             threads.end = Some(status);
             threads.is_dumping = dump == Dump::Yes;
         }
+        self.hurry();
+        true
+    }
+
+    /// Has every thread look whether it is to end.
+    fn hurry(&self) {
         for lwp in self.lwps() {
             lwp.thread.signals.look_again();
             lwp.thread.event.signal();
             sched::kick(&lwp);
         }
-        true
     }
 }
 
@@ -168,7 +213,7 @@ pub(super) fn copy_of_current(
     frame: Frame,
     fs_base: u64,
 ) -> Option<Arc<Lwp>> {
-    let fpu = LwpFpu::with_area(process.domain)?;
+    let fpu = LwpFpu::with_area(process.domain())?;
     let start = Start::User(Box::new(frame));
     let lwp = Lwp::with_start(name, Some((Arc::clone(process), thread)), start, fpu)?;
     lwp.fs_base.store(fs_base, Ordering::Relaxed);
@@ -231,7 +276,7 @@ pub(super) fn clone(frame: &Frame) -> Answer {
 pub(super) fn set_tid_address(at: u64) -> u64 {
     with_current(|lwp| {
         lwp.thread.clear_tid.store(at, Ordering::Relaxed);
-        lwp.thread.tid
+        lwp.thread.tid()
     })
 }
 
@@ -248,7 +293,7 @@ pub(super) fn leave(process: Arc<Process>) -> ! {
 fn end(process: Arc<Process>, status: WaitStatus) -> ! {
     let (tid, clear_tid) = with_current(|lwp| {
         let thread = &lwp.thread;
-        (thread.tid, thread.clear_tid.swap(0, Ordering::Relaxed))
+        (thread.tid(), thread.clear_tid.swap(0, Ordering::Relaxed))
     });
     if clear_tid != 0 {
         // As on Linux, what cannot be written is passed over.
@@ -258,16 +303,20 @@ fn end(process: Arc<Process>, status: WaitStatus) -> ! {
     with_current(|lwp| lwp.table.store(paging::kernel_table(), Ordering::Relaxed));
     // SAFETY: the kernel's own table maps the kernel, and stays.
     unsafe { paging::activate(paging::kernel_table()) };
-    let last = {
+    let (last, is_awaited) = {
         let mut threads = process.threads.lock();
         threads.lwps.retain(|(other, _)| *other != tid);
         let status = threads.end.unwrap_or(status);
-        threads.lwps.is_empty().then(|| {
+        let last = threads.lwps.is_empty().then(|| {
             // Nobody begins another end.
             let was_told = threads.end.replace(status).is_some();
             (status, was_told)
-        })
+        });
+        (last, threads.alone.is_some())
     };
+    if is_awaited {
+        process.wake_all();
+    }
     if let Some((status, was_told)) = last {
         if !was_told {
             process.tell_exit(status);

@@ -107,6 +107,16 @@ impl Case {
     }
 }
 
+/// An LWP of a process that runs; `number` says which, if there are several.
+pub(crate) fn any_lwp(number: usize) -> Option<Arc<Lwp>> {
+    process::any_lwp(number)
+}
+
+/// Sends `SIGUSR1` to a process that has a handler for it; `number` says to which, if there are several.
+pub(crate) fn signal_any(number: usize) {
+    process::signal_any(number);
+}
+
 /// Lets processes that are forked from now on run on CPU `cpu` alone; anywhere for `None`.
 pub fn pin_forked(cpu: Option<usize>) {
     let pin = cpu.map_or(crate::lwp::ANYWHERE, |cpu| 1 << cpu);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::{Bug, COURSE, Outcome, SEEDED, in_one_line, outcome};
+use super::{Bug, COURSE, Outcome, SEEDED, in_one_line, outcome, patched};
 use crate::place::checkout;
 
 /// Does the test's name stand in the sources of its target? `cargo verify` runs it; this finds what was renamed sooner.
@@ -35,9 +35,7 @@ fn every_patch_applies_and_every_named_test_exists() {
     let bugs = SEEDED.read(&checkout()).expect("the table");
     assert!(bugs.len() >= 20, "{} bugs", bugs.len());
     for bug in &bugs {
-        SEEDED
-            .patched(bug, &checkout())
-            .expect("a patch that applies");
+        patched(&bug.patch, &checkout()).expect("a patch that applies");
         assert!(
             is_named(bug),
             "there is no test {} in {}",
@@ -55,7 +53,7 @@ fn every_unit_of_the_course_has_its_solution() {
     assert_eq!(units.len(), 6, "{units:?}");
     for bug in &bugs {
         COURSE
-            .patched(bug, &checkout())
+            .patched(&bug.patch, &checkout())
             .expect("a patch that applies");
         let file = format!("tests/course/{}.patch", bug.patch);
         let patch = fs::read_to_string(checkout().join(&file)).expect("a patch");
@@ -74,11 +72,6 @@ fn every_unit_of_the_course_has_its_solution() {
         assert!(text.contains(&by), "{unit}: {by}");
         assert!(is_named(bug), "{unit}: there is no {by}");
     }
-}
-
-fn bug(patch: &str) -> Bug {
-    let row = format!("patch = '{patch}'\nsource = ''\ntarget = ''\ntest = 'none'\nsays = ''");
-    toml::from_str(&row).expect("a row")
 }
 
 /// A checkout of one source file, one patch of it and one row.
@@ -102,9 +95,7 @@ const PATCH: &str =
 #[test]
 fn a_patch_is_applied_to_the_file_that_it_names() {
     let folder = small("one\ntwo\n", PATCH, "");
-    let patched = SEEDED
-        .patched(&bug("01-a"), folder.path())
-        .expect("a patch that applies");
+    let patched = patched("01-a", folder.path()).expect("a patch that applies");
     assert_eq!(
         (patched.file.as_path(), patched.text.as_str()),
         (Path::new("src/a.rs"), "one\nthree\n")
@@ -127,9 +118,7 @@ fn a_patch_that_does_not_apply_is_an_error_with_its_name() {
         ),
     ] {
         let folder = small(source, patch, "");
-        let error = SEEDED
-            .patched(&bug("01-a"), folder.path())
-            .expect_err("an error");
+        let error = patched("01-a", folder.path()).expect_err("an error");
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

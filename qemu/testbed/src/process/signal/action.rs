@@ -7,11 +7,12 @@ pub(in crate::process) struct Signal(pub(super) u32);
 impl Signal {
     pub(super) const QUIT: Self = Self(3);
     pub(super) const ILL: Self = Self(4);
-    pub(super) const TRAP: Self = Self(5);
+    pub(in crate::process) const TRAP: Self = Self(5);
     pub(super) const ABRT: Self = Self(6);
     pub(super) const BUS: Self = Self(7);
     pub(super) const FPE: Self = Self(8);
     pub(super) const KILL: Self = Self(9);
+    pub(super) const USR1: Self = Self(10);
     pub(super) const SEGV: Self = Self(11);
     pub(in crate::process) const PIPE: Self = Self(13);
     pub(super) const CHLD: Self = Self(17);

@@ -20,6 +20,7 @@ use super::{Action, AltStack, Info, SA_ONSTACK, SA_RESTORER, Signal};
 use crate::cpu::gdt::{USER_CODE, USER_DATA};
 use crate::cpu::trap::Frame;
 use crate::glue::foreign::{self, Unfit};
+use crate::glue::{HERE, SIGNALS};
 use crate::memory::USER_END;
 use crate::process::Process;
 use crate::sched::with_current;
@@ -206,6 +207,7 @@ pub(super) fn build(
     frame.rsp = at;
     frame.rip = action.handler;
     frame.rflags &= !CLEARED_FLAGS;
+    SIGNALS.increment(HERE);
     Ok(())
 }
 

@@ -6,8 +6,7 @@
 //!
 //! Sources: Linux, `kernel/signal.c` (who is told, in what order), `arch/x86/kernel/signal.c` and `signal_64.c` (the frame),
 //! `arch/x86/kernel/fpu/signal.c` (the FPU in it), `include/uapi/asm-generic/signal.h` (numbers).
-//! Not here: stopping and continuing but for a tracer, queues of real-time signals, `SIGCHLD` at a child's end, process groups; there is no
-//! call that starts another program, which would forget the handlers.
+//! Not here: stopping and continuing but for a tracer, queues of real-time signals, `SIGCHLD` at a child's end, process groups.
 //! Architecture invariant: who sends touches the other process's [`Signals`] and its threads' [`LwpSignals`] alone; everything else is
 //! the thread's own work.
 
@@ -29,7 +28,8 @@ pub(super) use self::frame::USER_FLAGS;
 pub(super) use self::state::{LwpSignals, Signals};
 
 use self::action::{
-    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, Todo, dumps_core,
+    Action, AltStack, Info, SA_ONSTACK, SA_RESTART, SA_RESTORER, SI_USER, SIG_DFL, SIG_IGN, Todo,
+    dumps_core,
 };
 use self::frame::NoFrame;
 use super::thread::{Dump, leave};
@@ -49,11 +49,25 @@ fn send(target: &Process, signal: Signal, info: Info) {
     }
 }
 
+/// Sends `SIGUSR1` to a process that has a handler for it.
+pub(super) fn disturb(target: &Process) {
+    if target.signals.action(Signal::USR1).handler > SIG_IGN {
+        send(target, Signal::USR1, Info::default());
+    }
+}
+
 /// Sends a signal to one thread.
 fn send_to(process: &Process, lwp: &Lwp, signal: Signal, info: Info) {
     if lwp.thread.signals.add(&process.signals, signal, info) {
         wake(lwp);
     }
+}
+
+/// What the current process, which has one thread, knows of signals when another program begins: handlers and the alternate stack are the
+/// old one's. Linux, `kernel/signal.c`, `flush_signal_handlers`.
+pub(super) fn forget_handlers(process: &Process) {
+    process.signals.forget_handlers();
+    with_current(|lwp| lwp.thread.signals.set_stack(AltStack::default()));
 }
 
 /// Sends the current thread a signal of the kernel's.

@@ -122,6 +122,20 @@ impl Signals {
         *self.0.lock().action(signal) = action;
     }
 
+    /// Signals with a handler do again what they do without one.
+    pub(super) fn forget_handlers(&self) {
+        for action in &mut self.0.lock().actions {
+            let handler = match action.handler {
+                SIG_IGN => SIG_IGN,
+                _ => SIG_DFL,
+            };
+            *action = Action {
+                handler,
+                ..Action::default()
+            };
+        }
+    }
+
     /// Would it be dropped, if nobody blocks it?
     pub(super) fn is_ignored(&self, signal: Signal) -> bool {
         self.0.lock().is_ignored(signal)
