@@ -218,3 +218,58 @@ fn a_refused_reenable_leaves_the_owner_its_registers_and_the_gate_as_it_was() {
     world.lwp(0).fails_reenable.set(false);
     assert_eq!(write(&world, 0, 8), 7);
 }
+
+/// The gate stands open over the kernel thread, and the registers behind it are not its own.
+#[test]
+fn a_kernel_threads_load_over_anothers_open_gate_takes_the_registers() {
+    let world = World::new(1, 2, 1, TRUSTING);
+    world.lwp(1).domain.set(0);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    assert!(world.cpus[0].open[0].get());
+    world.pcu.load(&mut world.current(0), FPU).unwrap();
+    assert_eq!(world.cpus[0].pcu.owner(FPU), Some(world.pointer(1)));
+    assert_eq!(write(&world, 0, 9), INITIAL);
+    world.switch(0, Some(0));
+    assert_eq!(write(&world, 0, 8), 7);
+}
+
+/// An owner that finds its gate closed, and asks by a call, finds it open afterwards.
+#[test]
+fn an_owners_load_through_a_closed_gate_opens_it() {
+    let world = World::with_policy(1, 2, 1, TRUSTING, Policy::Probe);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, Some(1));
+    world.switch(0, Some(0));
+    assert!(!world.cpus[0].open[0].get());
+    world.pcu.load(&mut world.current(0), FPU).unwrap();
+    assert!(world.cpus[0].open[0].get());
+    assert_eq!(world.cpus[0].registers[0].get(), 7);
+}
+
+#[test]
+fn a_units_policy_that_is_set_at_run_time_is_its_own_alone() {
+    let world = World::new(1, 2, 2, TRUSTING);
+    world.switch(0, Some(0));
+    let set = |unit, policy| {
+        let result = world
+            .pcu
+            .set_policy(&mut world.current(0), [cpu_id(0)], unit, policy);
+        assert_eq!(result, Ok(()));
+    };
+    set(FPU, Policy::Deferred);
+    set(DSP, Policy::Deferred);
+    set(FPU, Policy::Lazy);
+    // Each unit alone: which one it is decides the whole switch.
+    for (unit, comes_along) in [(DSP, true), (FPU, false)] {
+        for lwp in [0, 1] {
+            world.switch(0, Some(lwp));
+            world.pcu.discard_all(&mut world.current(0)).unwrap();
+            world.use_unit(0, unit, 7).unwrap();
+        }
+        world.switch(0, Some(0));
+        assert_eq!(world.cpus[0].open[unit.index()].get(), comes_along);
+    }
+}
