@@ -88,3 +88,15 @@ fn habits_and_the_policy_share_a_word_and_come_back_whole() {
     lwp.set_policy(None);
     assert_eq!((lwp.habits(), lwp.policy()), (Habits::default(), None));
 }
+
+#[test]
+fn a_use_that_is_noted_twice_is_a_use() {
+    let lwp = LwpPcu::<1>::new();
+    lwp.note_use();
+    lwp.note_use();
+    let used = Habits {
+        used: true,
+        ..Habits::default()
+    };
+    assert_eq!(lwp.habits(), used);
+}
