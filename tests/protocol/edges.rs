@@ -273,3 +273,25 @@ fn a_units_policy_that_is_set_at_run_time_is_its_own_alone() {
         assert_eq!(world.cpus[0].open[unit.index()].get(), comes_along);
     }
 }
+
+/// Trusting lets an LWP run over another domain's registers in a unit that it does not use; a change of the rule must find it at its
+/// next switch, so it is not settled.
+#[test]
+fn who_runs_over_anothers_registers_is_looked_at_each_time() {
+    let world = World::new(1, 2, 2, TRUSTING);
+    world.switch(0, Some(1));
+    world.use_unit(0, DSP, 9).unwrap();
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    for next in [None, Some(0), None, Some(0)] {
+        world.switch(0, next);
+    }
+    assert_eq!(write(&world, 0, 8), 7);
+    let rule = LeakRule::DomainAware;
+    let result = world.pcu.set_leak_rule(&mut world.current(0), [], rule);
+    assert_eq!(result, Ok(()));
+    world.switch(0, None);
+    world.switch(0, Some(0));
+    assert_eq!(world.cpus[0].registers[1].get(), INITIAL, "I5");
+    assert_eq!(write(&world, 0, 6), 8);
+}
