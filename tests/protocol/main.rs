@@ -6,6 +6,7 @@
 mod cpus;
 mod edges;
 mod flush;
+mod habits;
 mod leaks;
 mod memory;
 mod policies;

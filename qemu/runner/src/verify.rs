@@ -8,6 +8,7 @@ mod guide;
 mod loom;
 mod miri;
 mod mutants;
+mod package;
 mod seeded;
 mod stress;
 
@@ -82,7 +83,10 @@ fn steps(short: bool) -> Vec<Step> {
             step("seeded bugs", seeded::run),
             step("course", seeded::run_course),
         ])
-        .chain([step("embedding guide", guide::run)])
+        .chain([
+            step("embedding guide", guide::run),
+            step("packed crate", package::run),
+        ])
         .chain((!short).then(|| step("explorer, large", explorer::run)))
         .chain((!short).then(|| step("mutants", mutants::run)))
         .chain(fuzz::steps(short))

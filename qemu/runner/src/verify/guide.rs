@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::copy;
 use crate::boot::{LIMIT, judge, kernel_options};
-use crate::emulator::{self, Kind, Machine};
+use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::{During, Error, Result};
 use crate::guest::{self, Kernel};
 use crate::patch;
@@ -47,26 +47,31 @@ pub(super) fn run() -> Result<()> {
         };
         fs::write(copy.join(file), &step.text).during(file)?;
         let image = guest::build_in(&copy, "guide/guest", &toolchain, &step.kernel)?;
-        let machine = Machine {
-            kernel: &image,
-            initrd: None,
-            control: None,
-            append: kernel_options(None, false),
-            model: "max",
-            cpus: step.kernel.default_cpus(),
-            limit: LIMIT,
-        };
-        let mut said = String::new();
-        let line = |line: &str| said.extend([line, "\n"]);
-        match judge(&*emulator, &machine, true, line) {
-            Ok(passed) => say(format_args!("{}: {passed}", step.patch)),
-            Err(error) => {
-                eprint!("{said}");
-                return Err(Error::failed(format!("after {}: {error}", step.patch)));
-            }
-        }
+        let passed = boot(&*emulator, &image, &step.kernel)
+            .map_err(|error| Error::failed(format!("after {}: {error}", step.patch)))?;
+        say(format_args!("{}: {passed}", step.patch));
     }
     Ok(())
+}
+
+/// Boots a kernel of `qemu/embed` from its image; says what passed, and shows what the kernel said if something failed.
+pub(super) fn boot(emulator: &dyn Emulator, image: &Path, kernel: &Kernel) -> Result<String> {
+    let machine = Machine {
+        kernel: image,
+        initrd: None,
+        control: None,
+        append: kernel_options(None, false),
+        model: "max",
+        cpus: kernel.default_cpus(),
+        limit: LIMIT,
+    };
+    let mut said = String::new();
+    let line = |line: &str| said.extend([line, "\n"]);
+    let judged = judge(emulator, &machine, true, line);
+    if judged.is_err() {
+        eprint!("{said}");
+    }
+    judged
 }
 
 /// The kernels after each of the patches in `checkout`.
