@@ -47,6 +47,7 @@ use crate::pcu::{CpuPcu, LwpPcu};
 ///   both serve. It does not change which LWP is current for the caller, though the LWP may have migrated meanwhile.
 /// - **P7** A CPU is not preempted, and does not sleep or switch otherwise, while it is in a kernel section
 ///   ([`CpuPcu::in_section`]). No section is entered from an interrupt that `IPL_PCU` does not keep out (an NMI).
+#[doc(alias = "PCU_UNIT_COUNT")]
 pub unsafe trait Kernel<const N: usize>: Sized {
     /// The kernel's LWP. The crate only carries pointers to it, to hand them to the units.
     type Lwp;
@@ -174,6 +175,7 @@ impl Domain {
 ///
 /// A token belongs to the execution context that made it, so none lives across a switch of stacks: the scheduler takes one with
 /// [`assume`](Self::assume) for each hook that it calls.
+#[doc(alias = "splpcu")]
 pub struct IplPcu<'k, K: Kernel<N>, const N: usize> {
     kernel: &'k K,
     /// `None` when somebody else will lower the level.

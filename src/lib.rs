@@ -10,6 +10,8 @@
 //! 6. [`course`]: six units that explain it, each with an exercise.
 //! 7. [`proofs`]: what is proved, by what, and what is not.
 //!
+//! [`summary`] is the page of pcu(9).
+//!
 //! # NetBSD's names
 //!
 //! | NetBSD | here |
@@ -66,6 +68,9 @@ pub mod kernel;
 pub mod pcu;
 #[doc = include_str!("proofs.md")]
 pub mod proofs {}
+#[cfg(target_arch = "x86_64")]
+#[doc = include_str!("summary.md")]
+pub mod summary {}
 #[cfg(target_arch = "x86_64")]
 pub mod course;
 #[cfg(target_arch = "x86_64")]

@@ -92,6 +92,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     /// # Errors
     ///
     /// [`SectionError::NoSuchUnit`]; [`SectionError::Nested`] if the caller is in a section of this unit by other means.
+    #[doc(alias = "fpu_kern_leave")]
     #[doc(alias = "fpu_kern_enter")]
     #[doc(alias = "kernel_fpu_begin")]
     pub fn section<R>(

@@ -292,6 +292,7 @@ impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
 /// What one LWP carries: where each unit's state is. Put it into the kernel's LWP.
 ///
 /// Dropping it while registers are live anywhere panics, in release too: some CPU would go on naming freed memory (I7).
+#[doc(alias = "l_pcu_valid")]
 #[repr(C)]
 pub struct LwpPcu<const N: usize> {
     /// Bit U clear: the LWP never used unit U since its last discard (a clear bit never lies).

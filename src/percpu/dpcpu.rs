@@ -175,6 +175,7 @@ impl<T, S: Symbol> core::fmt::Debug for Dpcpu<T, S> {
 /// ```compile_fail,E0080
 /// pcu9::dpcpu! { static NAMES: Vec<u8> = Vec::new(); }
 /// ```
+#[doc(alias = "COUNTER_U64_DEFINE_EARLY")]
 #[doc(alias = "DPCPU_DEFINE")]
 #[macro_export]
 macro_rules! dpcpu {

@@ -76,6 +76,7 @@ impl Percpu {
     /// # Errors
     ///
     /// [`InitError`]; then nothing has happened.
+    #[doc(alias = "dpcpu_init")]
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the tables are given up for good"
@@ -113,6 +114,8 @@ impl Percpu {
     /// # Safety
     ///
     /// `area` is `stride` bytes that are writable and nobody else's, for as long as the CPU is present.
+    #[doc(alias = "pcpu_init")]
+    #[doc(alias = "set_pcpu")]
     pub unsafe fn add_cpu(&self, cpu: CpuId, area: NonNull<u8>) -> Result<usize, CpuError> {
         let _zone = self.zone.lock();
         let (group, place) = self.place(cpu)?;

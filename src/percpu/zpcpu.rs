@@ -24,6 +24,7 @@ pub(super) const SLOT_BYTES: usize = 8;
 ///     packets.sum(percpu); // given back
 /// }
 /// ```
+#[doc(alias = "UMA_ZONE_PCPU")]
 #[doc(alias = "uma_zalloc_pcpu")]
 #[derive(Debug)]
 #[repr(transparent)]

@@ -57,6 +57,9 @@
 //! Beyond libkvm: [`Kpcpu::units`] (owners and counters), [`Kpcpu::lwps`] (where each LWP's newest state is), [`Kpcpu::fpu`] (saved
 //! registers). No bytes make the reader panic or loop: what is damaged is an error, and every count is bounded.
 
+#[doc = include_str!("summary.md")]
+pub mod summary {}
+
 mod consistent;
 mod dump;
 mod error;
