@@ -12,8 +12,10 @@
 //! ```
 //!
 //! Architecture invariant: from the slot's change to `TAKEN` until `done` the caller waits without bound, since the
-//! function is running. No PAUSE in the loops: under emulation it costs milliseconds.
+//! function is running. A PAUSE in the loops is rare: under emulation it costs milliseconds; without any, an emulator that runs
+//! one CPU at a time (QEMU's `-icount`) may never come to the one that is waited for.
 
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use x86_64::instructions::{interrupts, tlb};
@@ -124,7 +126,9 @@ pub(crate) fn call<Raised>(
     drop(raised);
     let were_on = interrupts::are_enabled();
     interrupts::enable();
+    let mut pause = RarePause::default();
     while slot.is_none() && time::ticks() < end {
+        pause.here();
         slot = publish(cpu, pointer);
     }
     let result = match slot {
@@ -158,6 +162,19 @@ pub(crate) fn flush_others() {
     }
 }
 
+/// One PAUSE in so many turns of a loop that waits.
+#[derive(Default)]
+struct RarePause(u16);
+
+impl RarePause {
+    fn here(&mut self) {
+        self.0 = self.0.wrapping_add(1) % 4096;
+        if self.0 == 0 {
+            spin_loop();
+        }
+    }
+}
+
 /// Puts the request in a free slot and sends the interrupt; with interrupts off in between.
 fn publish(cpu: usize, pointer: usize) -> Option<&'static AtomicUsize> {
     let _off = InterruptsOff::new();
@@ -179,7 +196,9 @@ fn wait(
     pointer: usize,
     end: u64,
 ) -> Result<(), NoAnswer> {
+    let mut pause = RarePause::default();
     while !request.done.load(Ordering::Acquire) {
+        pause.here();
         // Only a request that nobody has begun can be withdrawn, and it is only ever this caller's: no other request has
         // this address while this one lives.
         if time::ticks() >= end
