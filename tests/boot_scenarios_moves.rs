@@ -325,6 +325,8 @@ mod kernel {
             });
             assert!(yield_until(|| n_pending(0) > 0 || owner.is_done()));
             assert_eq!(n_pending(0) > 0, traps(policy));
+            // Who is done goes to sleep; moved before that, it would be on CPU 0 once more.
+            assert!(traps(policy) || yield_until(|| owner.is_off_cpu()));
             owner.goes_to(0);
             assert!(yield_until(|| owner.is_off_cpu()), "it waits for CPU 0");
             IS_HELD.store(false, Ordering::Release);
