@@ -64,7 +64,7 @@ fn compare(kernel: &mut Kpcpu, gdb: &mut Gdb) -> usize {
         }
         let unit = &kernel.units(cpu).expect("units")[0];
         for (index, &counter) in unit.counters.iter().enumerate() {
-            let entry = block.pcu + 32 + 24;
+            let entry = block.pcu + 40 + 24;
             same(
                 "a unit's counter",
                 counter,
