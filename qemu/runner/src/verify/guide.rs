@@ -49,7 +49,7 @@ pub(super) fn run() -> Result<()> {
         let image = guest::build_in(&copy, "guide/guest", &toolchain, &step.kernel)?;
         let passed = boot(&*emulator, &image, &step.kernel)
             .map_err(|error| Error::failed(format!("after {}: {error}", step.patch)))?;
-        say(format_args!("{}: {passed}", step.patch));
+        say(format_args!("booted what {} makes: {passed}", step.patch));
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) fn run() -> Result<()> {
         let image = guest::build_in(&copy, "package/guest", &toolchain, &kernel)?;
         let passed = guide::boot(&*emulator, &image, &kernel)?;
         say(format_args!(
-            "{} against the packed crate: {passed}",
+            "booted {} against the packed crate: {passed}",
             kernel.name()
         ));
     }
