@@ -97,6 +97,8 @@ mod kernel {
     fn with_nmis(case: &mut Case, least: fn(UnitStats) -> u64, f: impl FnOnce(&mut Case)) {
         let (before, asked, counts) = (total(), nmis(), Counts::begin());
         f(case);
+        // Where this LWP runs, each NMI that was sent has come, and its handler is over.
+        (0..n_cpus()).for_each(move_to);
         let (n_came, refused) = (total() - before, nmis().refused - asked.refused);
         case.log(format_args!("{n_came} NMIs"));
         case.expect("NMIs came", n_came >= least(counts.so_far()));

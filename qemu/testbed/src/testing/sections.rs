@@ -1,11 +1,11 @@
 //! The timer's handler uses the FPU itself, whatever it came into: a kernel section by the clock.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use spin::Once;
 
-use super::prepare_slot;
+use super::{prepare_slot, yield_until};
 use crate::cpu::{self, MAX_CPUS, time};
 use crate::glue::{self, NoSection};
 use crate::lwp::Lwp;
@@ -39,6 +39,8 @@ struct Counters {
     left_behind: AtomicU64,
     /// The next section is not before this reading of the time stamp counter.
     next: AtomicU64,
+    /// The handler is under way.
+    is_inside: AtomicBool,
 }
 
 /// What came of the timer's sections since they were turned on.
@@ -68,6 +70,7 @@ impl Counters {
             lost: AtomicU64::new(0),
             left_behind: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            is_inside: AtomicBool::new(false),
         }
     }
 
@@ -80,16 +83,18 @@ impl Counters {
             lost,
             left_behind,
             next: _,
+            is_inside: _,
         } = self;
         [entered, nested, refused, not_initial, lost, left_behind]
     }
 }
 
-/// Says how the timer's handler has the FPU from now on, on all CPUs; unless it is `Off`, what came of it is counted from 0.
+/// Says how the timer's handler has the FPU from now on, on all CPUs; unless it is `Off`, what came of it is counted from 0. `Off`
+/// waits until the handlers that are under way are over.
 ///
 /// # Panics
 ///
-/// Without memory for the slots.
+/// Without memory for the slots; when a handler is not over within a minute.
 pub fn use_fpu_in_timer(how: TimerSection) {
     for cpu in 0..cpu::n_cpus() {
         SLOTS[cpu].call_once(prepare_slot);
@@ -99,7 +104,16 @@ pub fn use_fpu_in_timer(how: TimerSection) {
             }
         }
     }
-    HOW.store(how as u8, Ordering::Release);
+    // A handler that has not read this is inside already, for the wait to see: one order of all four accesses.
+    HOW.store(how as u8, Ordering::SeqCst);
+    let is_over = || {
+        let mut counts = COUNTS[..cpu::n_cpus()].iter();
+        counts.all(|cpu| !cpu.is_inside.load(Ordering::SeqCst))
+    };
+    assert!(
+        how != TimerSection::Off || yield_until(is_over),
+        "a timer's handler is not over"
+    );
 }
 
 /// What came of the sections on CPU `cpu`.
@@ -133,12 +147,19 @@ pub fn timer_sections() -> TimerSections {
 /// The timer's handler: interrupts are off.
 pub(crate) fn in_timer() {
     let cpu = cpu::index();
-    let slot = match HOW.load(Ordering::Acquire) {
-        how if how == TimerSection::WithSlot as u8 => SLOTS[cpu].get().map(|slot| &**slot),
-        how if how == TimerSection::WithoutSlot as u8 => None,
-        _ => return,
-    };
     let counts = &COUNTS[cpu];
+    counts.is_inside.store(true, Ordering::SeqCst);
+    match HOW.load(Ordering::SeqCst) {
+        how if how == TimerSection::WithSlot as u8 => {
+            use_fpu(cpu, counts, SLOTS[cpu].get().map(|slot| &**slot));
+        }
+        how if how == TimerSection::WithoutSlot as u8 => use_fpu(cpu, counts, None),
+        _ => {}
+    }
+    counts.is_inside.store(false, Ordering::SeqCst);
+}
+
+fn use_fpu(cpu: usize, counts: &Counters, slot: Option<&Lwp>) {
     // Between two ticks Bochs executes fewer instructions than a section has; the LWPs get most of the time all the same.
     let begin = time::ticks();
     if begin < counts.next.load(Ordering::Relaxed) {
