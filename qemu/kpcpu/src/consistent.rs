@@ -12,10 +12,9 @@ use crate::error::{Error, Result};
 use crate::handle::{Kpcpu, Torn};
 use crate::header::Header;
 
-/// How often a question is asked again.
-const RETRIES: u32 = 3;
-/// A change of the set takes the kernel some instructions; a virtual CPU may lose its host's in the midst of it.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long to wait before a question is asked again, each time. A change of the set takes the kernel some instructions; a virtual CPU
+/// may lose its host's in the midst of it, on a busy host for long.
+const PAUSES_MS: [u64; 3] = [1, 10, 100];
 
 impl Kpcpu {
     /// Asks a question whose parts have to fit together: of a kernel that runs, all of one generation of its set of CPUs. What changes
@@ -41,7 +40,7 @@ impl Kpcpu {
     }
 
     fn ask<T>(&self, mut question: impl FnMut(&Self) -> Result<T>) -> Result<T> {
-        let mut attempt = 0;
+        let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         loop {
             let before = self.look()?;
             let is_odd = before % 2 == 1 && self.torn == Torn::Refuse;
@@ -59,11 +58,10 @@ impl Kpcpu {
                 Ok(_) => true,
                 Err(error) => !may_pass(error) && after == before,
             };
-            if is_final || attempt == RETRIES {
+            let Some(pause) = pauses.next().filter(|_| !is_final) else {
                 return answer;
-            }
-            attempt += 1;
-            thread::sleep(PAUSE);
+            };
+            thread::sleep(pause);
         }
     }
 

@@ -153,7 +153,12 @@ fn an_interrupt_ends_it_and_there_is_nothing_to_put_back() {
         let sent = Command::new("kill").args(["-INT", &pid]).status();
         assert!(sent.expect("kill runs").success());
         let (status, screen) = terminal.end();
-        assert_eq!(status, None, "the shell is told that a signal ended it");
+        assert_eq!(
+            status,
+            None,
+            "the shell is told that a signal ended it: {:#?}",
+            lines(&screen)
+        );
         assert!(lines(&screen).iter().any(|line| line.starts_with(HEAD)));
     });
 }
