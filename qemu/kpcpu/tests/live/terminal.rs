@@ -143,8 +143,11 @@ fn a_guest_that_ends_or_crashes_leaves_the_last_table_and_one_line() {
 #[test]
 fn an_interrupt_ends_it_and_there_is_nothing_to_put_back() {
     boot(1, |guest| {
-        let mut command = pcustat(guest);
-        command.args(["--interval", "0.1"]);
+        let asked = pcustat(guest);
+        // Whoever runs the tests in the background has the signal ignored, which is inherited.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(asked.get_program());
+        command.args(asked.get_args()).args(["--interval", "0.1"]);
         let terminal = Terminal::start(&mut command, (24, 100));
         terminal.wait_for_minutes(1, "a table", |lines| {
             lines.iter().any(|l| l.starts_with(HEAD))
