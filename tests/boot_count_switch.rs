@@ -33,6 +33,7 @@ mod kernel {
     use pcu9_testbed::glue::{FPU, KERNEL, PCU, set_policy};
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::lwp::Lwp;
+    use pcu9_testbed::registers::RegisterFile;
     use pcu9_testbed::testing::{Case, move_to, new_domain, prepare, start, total_stats};
 
     pcu9_testbed::boot_tests! {
@@ -128,6 +129,8 @@ mod kernel {
         for &user in &pointers[..users] {
             hooks(user, user);
             use_fpu(user);
+            // Not the initial state, which a processor that tells it would neither save nor restore.
+            RegisterFile::load_random(1);
         }
         f(case, &pointers);
         for &lwp in &pointers[..users] {
