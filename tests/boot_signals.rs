@@ -36,8 +36,8 @@ mod kernel {
     use alloc::vec::Vec;
 
     use pcu9::pcu::Policy;
-    use pcu9::x86_64::fpu::features;
     use pcu9::x86_64::fpu::foreign::Form;
+    use pcu9::x86_64::fpu::{features, mxcsr_mask};
     use pcu9_testbed::counted;
     use pcu9_testbed::cpu::n_cpus;
     use pcu9_testbed::report::has_avx;
@@ -169,7 +169,8 @@ mod kernel {
             "no stack for a signal's frame at 0xffffffff8".into(),
             "no stack for a signal's frame at 0x7f".into(),
         ]);
-        words.extend((16..32).map(mxcsr));
+        // AMD's processors have bit 17.
+        words.extend((16..32).filter(|n| mxcsr_mask() & 1 << n == 0).map(mxcsr));
         if has_header {
             words.extend((528..576).map(reserved));
             words.extend((10..64).map(forbidden));

@@ -43,6 +43,8 @@ pub const AT_FSW: usize = 2;
 pub const AT_FTW: usize = 4;
 /// SSE's control and status register.
 pub const AT_MXCSR: usize = 24;
+/// `MXCSR_MASK`.
+pub const AT_MXCSR_MASK: usize = 28;
 /// ST(0) to ST(7), 16 bytes each.
 pub const AT_ST: usize = 32;
 /// XMM0 to XMM15.

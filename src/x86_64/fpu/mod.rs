@@ -298,7 +298,8 @@ pub(super) unsafe fn save<M: Machine>(area: NonNull<u8>) {
 /// Out of line, so that a kernel that looks for its own uses of the FPU finds this one by its name.
 ///
 /// Zeroing the vectors leaves the opmasks and ZMM16 to 31 alone, so AVX-512 must be out of use as x87 must; `XINUSE` says so by what is in
-/// the registers on AMD's processors, by what was done to them on Intel's, and never of a register that is not initial.
+/// the registers on AMD's processors, by what was done to them on Intel's, and never of a register that is not initial. Where the pointers
+/// of the last x87 instruction have to be overwritten, x87 may count as in use afterwards, as on Bochs: then every other wipe is a restore.
 ///
 /// # Safety
 ///

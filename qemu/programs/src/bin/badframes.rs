@@ -14,8 +14,8 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use pcu9_programs::held::Registers;
 use pcu9_programs::numbers::Random;
 use pcu9_programs::signals::{
-    AT_EXTENDED_SIZE, AT_MAGIC1, AT_MXCSR, AT_XCOMP_BV, AT_XSTATE_BV, AT_XSTATE_SIZE, Context,
-    Info, SIGSEGV, SIGUSR1, handle,
+    AT_EXTENDED_SIZE, AT_MAGIC1, AT_MXCSR, AT_MXCSR_MASK, AT_XCOMP_BV, AT_XSTATE_BV,
+    AT_XSTATE_SIZE, Context, Info, SIGSEGV, SIGUSR1, handle,
 };
 use pcu9_programs::start::argument;
 use pcu9_programs::syscalls::{MMAP, MUNMAP, TGKILL, WAIT4, call, exit, fork, getpid};
@@ -79,10 +79,17 @@ static N_HANDLED: AtomicU32 = AtomicU32::new(0);
 /// Which corruption the next handler makes, and whether its frame has a header.
 static NEXT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HAS_XSAVE: AtomicU32 = AtomicU32::new(0);
+/// The bits of `MXCSR` that the processor has, by the first frame.
+static MXCSR_MASK: AtomicU32 = AtomicU32::new(0);
 
 /// Every single bit that must be clear, and every number that must be true.
 fn all(has_xsave: bool) -> impl Iterator<Item = Corruption> {
-    let mxcsr = (16..32).map(|bit| Set(AT_MXCSR, 1 << bit));
+    // AMD's processors have bit 17, "misaligned".
+    let mask = MXCSR_MASK.load(Ordering::Relaxed);
+    let mxcsr = (16..32)
+        .map(|bit| 1 << bit)
+        .filter(move |bit| mask & bit == 0);
+    let mxcsr = mxcsr.map(|bit| Set(AT_MXCSR, bit));
     let header = (528..576).map(|at| Set(at & !3, 0x80 << (8 * (at % 4))));
     // Components up to 9 may be this machine's.
     let xstate_bv = (10..64).map(|bit| Set(AT_XSTATE_BV + bit / 32 * 4, 1 << (bit % 32)));
@@ -117,6 +124,11 @@ extern "C" fn corrupt(_: usize, _: &Info, context: &mut Context) {
     N_HANDLED.fetch_add(1, Ordering::Relaxed);
     HAS_XSAVE.store(context.has_xsave().into(), Ordering::Relaxed);
     let number = NEXT.load(Ordering::Relaxed);
+    if number == usize::MAX {
+        let mask = context.image().word(AT_MXCSR_MASK);
+        MXCSR_MASK.store(mask, Ordering::Relaxed);
+        return;
+    }
     let Some(corruption) = corruption(number, context.has_xsave()) else {
         return;
     };
