@@ -166,6 +166,7 @@ impl Domain {
     }
 
     /// The number that [`new`](Self::new) was given.
+    #[inline]
     pub const fn get(self) -> u64 {
         self.0.get()
     }

@@ -20,14 +20,13 @@ fn main() -> std::process::ExitCode {
 #[cfg(target_os = "none")]
 mod kernel {
     use core::arch::x86_64::_rdtsc;
-    use core::hint::black_box;
     use core::ptr::NonNull;
 
     use pcu9::kernel::{Current, IplPcu};
     use pcu9_testbed::glue::{KERNEL, PCU};
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::lwp::Lwp;
-    use pcu9_testbed::testing::{Case, new_domain, prepare, start, total_stats};
+    use pcu9_testbed::testing::{Case, at_hand, new_domain, prepare, start, total_stats};
     use x86_64::registers::control::{Cr0, Cr0Flags};
 
     pcu9_testbed::boot_tests! { domain_aware_costs_at_most_12, trusting_costs_at_most_12 }
@@ -58,7 +57,8 @@ mod kernel {
     fn count(f: impl Fn(NonNull<Lwp>, NonNull<Lwp>), a: NonNull<Lwp>, b: NonNull<Lwp>) -> u64 {
         let begin = ticks();
         for _ in 0..TIMES {
-            f(black_box(a), black_box(b));
+            at_hand(a, b);
+            f(a, b);
         }
         ticks() - begin
     }

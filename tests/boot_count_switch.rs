@@ -25,7 +25,6 @@ mod kernel {
     use alloc::sync::Arc;
     use alloc::vec::Vec;
     use core::arch::x86_64::_rdtsc;
-    use core::hint::black_box;
     use core::ptr::NonNull;
 
     use pcu9::kernel::{Current, IplPcu, Stopped};
@@ -33,8 +32,9 @@ mod kernel {
     use pcu9_testbed::glue::{FPU, KERNEL, PCU, set_policy};
     use pcu9_testbed::lock::InterruptsOff;
     use pcu9_testbed::lwp::Lwp;
+    use pcu9_testbed::option;
     use pcu9_testbed::registers::RegisterFile;
-    use pcu9_testbed::testing::{Case, move_to, new_domain, prepare, start, total_stats};
+    use pcu9_testbed::testing::{Case, at_hand, move_to, new_domain, prepare, start, total_stats};
 
     pcu9_testbed::boot_tests! {
         own_policies: nobody_uses_the_fpu, one_uses_it_beside_its_own_domain, one_uses_it_and_all_trust_each_other,
@@ -62,6 +62,9 @@ mod kernel {
             ));
             case.expect("a cost that is counted at all", cost > 0);
             case.expect_eq(what, cost > may, false);
+            // Elsewhere other instructions save and restore. A ceiling that is too high hides the next regression.
+            let is_close = cost * 10 >= may * 9 || option("emulator") != Some("qemu");
+            case.expect("the ceiling is close, and the README says so", is_close);
         }
     }
 
@@ -93,12 +96,14 @@ mod kernel {
 
     /// Instructions of rounds through all LWPs, beyond those of the loop; and what was moved meanwhile.
     fn rounds(lwps: &[NonNull<Lwp>]) -> (u64, UnitStats) {
+        let next = lwps.iter().cycle().skip(1);
+        let switches: Vec<_> = lwps.iter().copied().zip(next.copied()).collect();
         let once = |f: &dyn Fn(NonNull<Lwp>, NonNull<Lwp>)| {
             let begin = ticks();
             for _ in 0..ROUNDS {
-                for at in 0..lwps.len() {
-                    let next = if at + 1 == lwps.len() { 0 } else { at + 1 };
-                    f(black_box(lwps[at]), black_box(lwps[next]));
+                for &(from, to) in &switches {
+                    at_hand(from, to);
+                    f(from, to);
                 }
             }
             ticks() - begin
@@ -184,7 +189,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, one domain",
             bound: 16,
-            may: 105,
+            may: 64,
         };
         one_of_two(case, &cost, |_| domain);
     }
@@ -194,7 +199,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, Trusting",
             bound: 16,
-            may: 105,
+            may: 64,
         };
         one_of_two(case, &cost, |_| new_domain());
     }
@@ -205,7 +210,7 @@ mod kernel {
         let cost = Cost {
             what: "one uses it, a kernel thread beside it",
             bound: 16,
-            may: 52,
+            may: 22,
         };
         one_of_two(case, &cost, |nth| if nth == 0 { domain } else { 0 });
     }
@@ -214,7 +219,7 @@ mod kernel {
         let cost = Cost {
             what: "both use it, Deferred",
             bound: 40,
-            may: 505,
+            may: 380,
         };
         for n_lwps in [2, 8, 64, 512] {
             case.trusting();
@@ -243,7 +248,7 @@ mod kernel {
         let cost = Cost {
             what: "a trap that steals",
             bound: 120,
-            may: 265,
+            may: 255,
         };
         with_lwps(
             case,

@@ -140,6 +140,43 @@ fn every_named_boot_test_exists() {
     assert!(missing.is_empty(), "no test: {missing:?}");
 }
 
+/// The boot test fails where a switch takes more than it may, and where it takes so much less that this would hide the next regression.
+#[test]
+fn whole_switches_take_what_the_boot_test_lets_them() {
+    let test = include_str!("boot_count_switch.rs");
+    let field = |text: &str, name: &str| -> Option<u64> {
+        let rest = text.split_once(&format!("{name}: "))?.1;
+        rest.split_once(',')?.0.parse().ok()
+    };
+    let costs: Vec<(&str, u64, u64)> = test
+        .split("what: \"")
+        .skip(1)
+        .filter_map(|text| {
+            let (what, rest) = text.split_once('"')?;
+            Some((what, field(rest, "bound")?, field(rest, "may")?))
+        })
+        .collect();
+    assert_eq!(costs.len(), 6, "{costs:?}");
+    let readme = readme();
+    for (what, bound, may) in costs {
+        let line = format!("| {what} | ");
+        let row = readme.lines().find_map(|text| text.strip_prefix(&line));
+        let row = row.unwrap_or_else(|| panic!("the README has no row {line}"));
+        let figures: Vec<u64> = row
+            .split('|')
+            .filter_map(|cell| cell.trim().parse().ok())
+            .collect();
+        let [count, shown] = figures[..] else {
+            panic!("{line}{row}");
+        };
+        assert_eq!(shown, bound, "{what}");
+        assert!(
+            count <= may && may * 9 <= count * 10,
+            "{what}: {count}, it may be {may}"
+        );
+    }
+}
+
 #[test]
 fn a_wrong_command_is_found() {
     let words = ["demo", "--no-such-option"].map(String::from);

@@ -25,9 +25,9 @@
 //!
 //! # Exercise
 //!
-//! Put the bug back: `Pcu::arrive_lazily` (`src/pcu/switch.rs`) closes the gate for every LWP whose registers are not here. Change that
-//! line so that it closes only where the word says "live", which means elsewhere. NetBSD's bug took two CPUs, and a moment; here one CPU
-//! is enough, and every time. Why?
+//! Put the bug back: `Pcu::arrive_lazily` (`src/pcu/switch.rs`) closes the gate for every LWP that has used the unit and has not its
+//! registers here. Change that line so that it closes only where the word says "live", which means elsewhere. NetBSD's bug took two
+//! CPUs, and a moment; here one CPU is enough, and every time. Why?
 //!
 //! The test is `tests/protocol/switching.rs::a_switch_to_an_lwp_whose_state_was_stolen_closes_the_gate`, the solution
 //! `tests/course/5-race.patch`.

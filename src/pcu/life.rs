@@ -16,7 +16,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     ///
     /// # Errors
     ///
-    /// [`NoAnswer`] from a CPU that holds the parent's registers; the child has no state then, and may be thrown away.
+    /// [`NoAnswer`] from a CPU that holds the parent's registers: the child has no state then, and may be thrown away. Or from one that
+    /// holds a former state of the child's, which it keeps then: one that has run elsewhere, as no new child has.
     #[doc(alias = "lwp_create")]
     pub fn fork(
         &self,

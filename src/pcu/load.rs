@@ -143,7 +143,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             match round {
                 Round::Acquire => {
                     pcu.note_use();
-                    return match local.acquire(unit, lwp.lwp()) {
+                    return match local.acquire(unit, lwp.lwp(), word) {
                         Ok(()) => Ok(()),
                         Err(error) => Err(failed(error)),
                     };
@@ -192,7 +192,9 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let counters = local.cpu.counters(unit.id);
         let pcu = local.lwp_pcu(lwp);
         if !word.is_live_on(local.id) {
-            if word.cpu().is_some_and(|cpu| cpu != local.id) {
+            // Where every policy is `Lazy` nobody asks how often that was, and a later `Adaptive` begins to learn with its own time.
+            if self.may_move(unit.id.bit_of::<N>()) && word.cpu().is_some_and(|cpu| cpu != local.id)
+            {
                 let mut habits = pcu.habits();
                 habits.note_fetch(&self.rule.load());
                 pcu.set_habits(habits);

@@ -49,6 +49,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             kernel,
         }
     }
+
+    /// May user mode of `domain` run over the registers of `cpu`, this one, as they are?
+    #[inline]
+    pub(super) fn is_fit(&self, cpu: &CpuPcu<K::Lwp, N>, domain: Domain) -> bool {
+        cpu.is_residue_of(domain) || self.leak_rule() != LeakRule::DomainAware
+    }
 }
 
 impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
@@ -92,10 +98,16 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     /// Closes the gate, but not of a unit that a kernel section uses.
     pub(super) fn close(&self, unit: &UnitOps<K::Lwp>) {
         if self.cpu.is_enabled(unit.id) && !self.cpu.tag(unit.id).is_section() {
-            // SAFETY: at IPL_PCU; nobody who runs here may use the unit untrapped from now on.
-            unsafe { (unit.unit_trap)() };
-            self.cpu.set_disabled(unit.id);
+            self.close_open(unit, unit.id);
         }
+    }
+
+    /// The same of a gate that is open, where no section uses the unit, whose number is `id`.
+    #[inline]
+    pub(super) fn close_open(&self, unit: &UnitOps<K::Lwp>, id: UnitId) {
+        // SAFETY: at IPL_PCU; nobody who runs here may use the unit untrapped from now on.
+        unsafe { (unit.unit_trap)() };
+        self.cpu.set_disabled(id);
     }
 
     /// Takes note that the hardware's gate is closed, since a use has just trapped; says whether the shadow had it open.
@@ -158,7 +170,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
             Command::Discard(validity) => {
                 pcu.forget_known_initial(unit.id);
                 if validity == Validity::Valid {
-                    pcu.set_used(pcu.used() | unit.id.bit());
+                    pcu.set_used(pcu.used() | unit.id.bit_of::<N>());
                 }
                 pcu.set_word(unit.id, Word::nowhere(validity));
             }
@@ -187,18 +199,20 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         }
     }
 
-    /// Loads the state of `lwp`, which is current here and live nowhere, and makes it the owner with the gate open.
+    /// Loads the state of `lwp`, which is current here and live nowhere, as its `word` says, and makes it the owner with the gate open.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "a load is one function")]
     pub(super) fn acquire(
         &self,
         unit: &UnitOps<K::Lwp>,
         lwp: NonNull<K::Lwp>,
+        word: Word,
     ) -> Result<(), StateError> {
         self.open(unit);
         self.evict_from_open(unit);
+        let id = unit.id;
         let pcu = self.lwp_pcu(lwp);
-        let must_load = pcu.word(unit.id).is_valid() && !pcu.is_known_initial(unit.id);
+        let must_load = word.is_valid() && !pcu.is_known_initial(id);
         let flags = if must_load {
             LoadFlags::VALID
         } else {
@@ -206,27 +220,32 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         };
         // SAFETY: at IPL_PCU, `lwp` is current, the last owner was evicted, the gate is open.
         if let Err(error) = unsafe { (unit.state_load)(lwp, flags) } {
-            // The registers may hold a part of the image, or what the last owner left: nobody's, then (I5).
-            self.cpu.counters(unit.id).failed.bump();
-            self.wipe(unit);
-            self.close(unit);
-            return Err(error);
+            return Err(self.not_acquired(unit, error));
         }
-        let counters = self.cpu.counters(unit.id);
-        if flags == LoadFlags::INIT {
-            &counters.inits
+        let counters = self.cpu.counters(id);
+        if must_load {
+            counters.restores.bump();
         } else {
-            &counters.restores
+            counters.inits.bump();
+            pcu.set_used(pcu.used() | id.bit_of::<N>());
+            pcu.forget_known_initial(id);
         }
-        .bump();
         let serial = self.cpu.new_serial();
-        self.cpu.set_owner(unit.id, Some(lwp), Tag::live(serial));
+        self.cpu.set_owner(id, Some(lwp), Tag::live(serial));
         self.cpu
-            .set_residue(unit.id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
-        pcu.set_used(pcu.used() | unit.id.bit());
-        pcu.forget_known_initial(unit.id);
-        pcu.set_word(unit.id, Word::live(self.id, serial));
+            .set_residue(id, self.domain(lwp).map_or(MIXED_DOMAINS, Domain::get));
+        pcu.set_word(id, Word::live(self.id, serial));
         Ok(())
+    }
+
+    /// The registers may hold a part of the image, or what the last owner left: nobody's, then (I5).
+    #[cold]
+    #[inline(never)]
+    fn not_acquired(&self, unit: &UnitOps<K::Lwp>, error: StateError) -> StateError {
+        self.cpu.counters(unit.id).failed.bump();
+        self.wipe(unit);
+        self.close(unit);
+        error
     }
 
     /// Gives `lwp` back the registers that are still its own, live or clean, and opens the gate.
@@ -280,10 +299,16 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
     /// Saves the live registers of `owner`, which this CPU holds, and keeps the link: they equal memory until somebody else
     /// loads or wipes. A state that turns out to be the initial one is remembered as that, and needs no link.
     ///
-    /// The owner is the LWP that leaves this CPU, or has left and not run since; the gate is left to the caller.
+    /// The owner is the LWP that leaves this CPU, or one that has left it and not used the unit since, wherever it runs; the gate is left
+    /// as it was.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a switch-out is one function")]
     pub(super) fn write_through(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
         let was_open = self.cpu.is_enabled(unit.id);
-        self.save(unit, owner);
+        if !was_open {
+            self.open(unit);
+        }
+        self.save_from_open(unit, owner);
         // SAFETY: memory holds the newest state: it was saved a line above.
         if unsafe { (unit.is_initial)(owner) } {
             self.lwp_pcu(owner).set_known_initial(unit.id);
@@ -291,13 +316,19 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
             self.relinquish(unit, owner, Word::nowhere(Validity::Valid));
         } else {
             let serial = self.cpu.tag(unit.id).serial();
-            self.relinquish(unit, owner, Word::clean(self.id, serial));
-            // Not to be dereferenced: an identity (I7).
-            self.cpu.set_owner(unit.id, Some(owner), Tag::clean(serial));
+            // From the store of the word on not to be dereferenced: an identity (I7).
+            let entry = (Some(owner), Tag::clean(serial));
+            self.relinquish_for(unit, owner, Word::clean(self.id, serial), entry);
         }
         if !was_open {
             self.close(unit);
         }
+    }
+
+    /// The same, for whoever is still the owner when the CPU goes idle.
+    #[inline(never)]
+    pub(super) fn write_through_at_idle(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>) {
+        self.write_through(unit, owner);
     }
 
     /// Makes the registers of one unit fit to run user mode of `domain` over them (I5): what is left of another domain is
@@ -324,10 +355,7 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
 
     /// May user mode of `domain` run over the registers as they are?
     pub(super) fn is_fit_for(&self, domain: Domain) -> bool {
-        let summary = self.cpu.residue_summary();
-        summary == NO_DOMAIN
-            || summary == domain.get()
-            || self.pcu.leak_rule() != LeakRule::DomainAware
+        self.pcu.is_fit(self.cpu, domain)
     }
 
     /// Loads the initial state into a unit that nobody owns live; clean links to it are broken.
@@ -452,15 +480,28 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
         // SAFETY: memory holds the parent's newest state; the forker holds the child, which is live nowhere.
         unsafe { (unit.state_copy)(parent, child) };
         let child = self.lwp_pcu(child);
-        child.set_used(child.used() | unit.id.bit());
+        child.set_used(child.used() | unit.id.bit_of::<N>());
         child.set_word(unit.id, Word::nowhere(Validity::Valid));
     }
 
-    /// Gives up the live registers of `owner`: `word` is what it has from now on. From that store on another CPU may load the
-    /// state or free the LWP.
+    /// Gives up the live registers of `owner`, who has `word` from now on: the unit is nobody's.
     fn relinquish(&self, unit: &UnitOps<K::Lwp>, owner: NonNull<K::Lwp>, word: Word) {
+        self.relinquish_for(unit, owner, word, (None, Tag::NONE));
+    }
+
+    /// The same; `entry` is what stands for the unit from now on. After the store of the word another CPU may load the state or free
+    /// the LWP.
+    #[inline]
+    fn relinquish_for(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        owner: NonNull<K::Lwp>,
+        word: Word,
+        entry: (Option<NonNull<K::Lwp>>, Tag),
+    ) {
         Self::release(unit, owner);
-        self.cpu.set_owner(unit.id, None, Tag::NONE);
+        let (stays, tag) = entry;
+        self.cpu.set_owner(unit.id, stays, tag);
         self.cpu.counters(unit.id).releases.bump();
         // SAFETY: P4 holds until the word says that this CPU has given up (I3, I7).
         let pcu = unsafe { self.kernel.lwp_pcu(owner) };

@@ -84,7 +84,7 @@ mod word;
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 pub use self::costs::Costs;
 #[cfg(not(loom))]
@@ -130,13 +130,18 @@ pub struct Pcu<K: Kernel<N>, const N: usize> {
     present: u32,
     /// Bit U: a use of unit U does not trap, so that a state is brought in at every switch, the initial one before user mode.
     untrappable: u32,
-    /// Bit U: the policy of unit U is another than [`Policy::Lazy`], so that a switch may move a state.
-    movers: AtomicU32,
+    /// Bit U: the policy of unit U is another than [`Policy::Lazy`], so that a switch may move a state. All bits, for good, from the
+    /// first time on that an LWP got such a policy of its own, which [`OWN_POLICIES`] stands for.
+    movers: AtomicU64,
     leak_rule: AtomicU8,
     write_back_at_idle: AtomicBool,
     rule: SharedRule,
     kernel: PhantomData<fn(&K)>,
 }
+
+/// Of the movers: the low half is the mask.
+const ALL_UNITS: u64 = u32::MAX as u64;
+const OWN_POLICIES: u64 = 1 << 32;
 
 const DOMAIN_AWARE: u8 = 0;
 const TRUSTING: u8 = 1;
@@ -177,7 +182,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             present,
             untrappable,
             // Units whose use does not trap are `Deferred` from the start.
-            movers: AtomicU32::new(untrappable),
+            movers: AtomicU64::new(untrappable as u64),
             leak_rule: AtomicU8::new(DOMAIN_AWARE),
             write_back_at_idle: AtomicBool::new(false),
             rule: SharedRule::new(Costs::ZEN3),
@@ -203,7 +208,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             index += 1;
         }
         let is_lazy = policy.encode() == Policy::Lazy.encode();
-        self.movers = AtomicU32::new(if is_lazy { 0 } else { u32::MAX });
+        self.movers = AtomicU64::new(if is_lazy { 0 } else { ALL_UNITS });
         self
     }
 

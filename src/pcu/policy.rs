@@ -4,7 +4,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use super::unit::{UnitId, UnitOps};
-use super::{LeakRule, Pcu, encode_leak_rule};
+use super::{ALL_UNITS, LeakRule, OWN_POLICIES, Pcu, encode_leak_rule};
 use crate::kernel::{CpuId, Current, Held, IplPcu, Kernel, NoAnswer};
 
 /// When a state is moved. Per unit, or per LWP, whose own policy wins; changeable on a running system.
@@ -60,8 +60,17 @@ impl Policy {
         self as u8 + 1
     }
 
-    pub(super) fn decode(code: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    #[inline]
+    pub(super) const fn decode(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Lazy,
+            2 => Self::Deferred,
+            3 => Self::Eager,
+            4 => Self::Adaptive,
+            5 => Self::AdaptiveWriteThrough,
+            6 => Self::Probe,
+            _ => return None,
+        })
     }
 }
 
@@ -130,18 +139,27 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             return Err(PolicyError::NeedsTraps(unit));
         }
         self.policies[unit.index()].store(policy.encode(), Ordering::Relaxed);
-        if policy == Policy::Lazy {
-            self.movers.fetch_and(!unit.bit(), Ordering::Relaxed);
-        } else {
-            self.movers.fetch_or(unit.bit(), Ordering::Relaxed);
-        }
+        let bit = u64::from(unit.bit());
+        let moves = |movers: u64| {
+            let is_still = policy == Policy::Lazy && movers & OWN_POLICIES == 0;
+            Some(if is_still {
+                movers & !bit
+            } else {
+                movers | bit
+            })
+        };
+        let _ = self
+            .movers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, moves);
         Ok(self.empty_all(lwp.kernel(), cpus)?)
     }
 
     /// Gives an LWP a policy of its own, or takes it away. Units whose use does not trap keep their unit's policy where the
     /// LWP's needs traps.
     ///
-    /// What is live somewhere is given up then, so that no CPU has to be asked for it later.
+    /// What is live somewhere is given up then, so that no CPU has to be asked for it later. From the first policy on that is not
+    /// `Lazy`, every switch over an open gate or to an LWP that has used a unit asks for policies, whoever it is: it loses the short
+    /// ways that `Lazy` has.
     ///
     /// Context: the LWP's holder, below `IPL_PCU`; may wait for a cross-call.
     ///
@@ -153,6 +171,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         lwp: &mut impl Held<K, N>,
         policy: Option<Policy>,
     ) -> Result<(), NoAnswer> {
+        if policy.is_some_and(|policy| policy != Policy::Lazy) {
+            self.movers
+                .fetch_or(OWN_POLICIES | ALL_UNITS, Ordering::Relaxed);
+        }
         {
             let ipl = IplPcu::up(lwp.kernel());
             self.local(&ipl).lwp_pcu(lwp.lwp()).set_policy(policy);
@@ -189,7 +211,10 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     pub(super) fn policy_for(&self, own: Option<Policy>, unit: &UnitOps<K::Lwp>) -> Policy {
         match own {
             Some(own) if unit.use_traps || !own.needs_traps() => own,
-            _ => self.policy(unit.id).unwrap_or_default(),
+            _ => {
+                let code = self.policies[unit.id.place::<N>()].load(Ordering::Relaxed);
+                Policy::decode(code).unwrap_or_default()
+            }
         }
     }
 
@@ -224,4 +249,19 @@ pub enum WriteBackAtIdle {
     Off,
     /// It is saved, and stays linked.
     On,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Policy;
+
+    #[test]
+    fn every_policy_is_decoded_and_nothing_else() {
+        for policy in Policy::ALL {
+            assert_eq!(Policy::decode(policy.encode()), Some(policy));
+        }
+        for code in [0, 7, u8::MAX] {
+            assert_eq!(Policy::decode(code), None, "{code}");
+        }
+    }
 }

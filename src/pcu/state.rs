@@ -10,6 +10,7 @@ use super::policy::Policy;
 use super::stats::{UnitCounters, UnitStats};
 use super::unit::UnitId;
 use super::word::{Serial, Tag, Validity, Word};
+use crate::kernel::Domain;
 use crate::shared;
 
 /// What one CPU knows of the units it has. Written by that CPU alone, at `IPL_PCU` (I1); so every access is relaxed, and
@@ -22,11 +23,14 @@ pub struct CpuPcu<L, const N: usize> {
     pub(super) attention: atomic::AtomicU64,
     /// How many kernel sections are under way here, of all units.
     pub(super) section_depth: atomic::AtomicU32,
+    /// The units that the settled LWP had used.
+    settled_units: atomic::AtomicU32,
     /// [`NO_DOMAIN`], a domain, or [`MIXED_DOMAINS`].
     pub(super) residue_summary: atomic::AtomicU64,
     pub(super) serial: atomic::AtomicU64,
-    /// Null, or the LWP whose switch-in would find nothing to do: a note of what the rest says, dropped when any of it changes. It owns
-    /// units here, so it is not freed before; an identity all the same.
+    /// Null, or the LWP whose switch-in would find nothing to do but to open its gates, if all are closed: a note of what the rest says,
+    /// dropped when any of it changes otherwise than by closing or opening them all. It owns units here, so it is not freed before; an
+    /// identity all the same.
     settled: AtomicPtr<L>,
     /// Last, so that everything before it has its place for every `N`.
     pub(super) units: [CpuUnit<L>; N],
@@ -51,6 +55,14 @@ pub(super) const NO_DOMAIN: u64 = 0;
 /// The registers hold bits of the kernel, or of more than one domain: no user domain may see them.
 pub(super) const MIXED_DOMAINS: u64 = u64::MAX;
 
+/// The gates that are open, by a CPU's attention word.
+#[inline]
+pub(super) const fn gates(attention: u64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is the mask")]
+    let enabled = attention as u32;
+    enabled
+}
+
 impl<L, const N: usize> CpuPcu<L, N> {
     /// The state of a CPU that has not run an LWP yet: its gates are closed and its registers initial, as
     /// `x86_64::fpu::init_cpu` leaves them.
@@ -70,6 +82,7 @@ impl<L, const N: usize> CpuPcu<L, N> {
             residue_summary: atomic::AtomicU64::new(NO_DOMAIN),
             serial: atomic::AtomicU64::new(0),
             settled: AtomicPtr::new(null_mut()),
+            settled_units: atomic::AtomicU32::new(0),
         }
     }
 
@@ -83,6 +96,14 @@ impl<L, const N: usize> CpuPcu<L, N> {
         } else {
             None
         }
+    }
+
+    /// The note of a switch-in that found nothing to do: whose, and the mask of its units. For whoever checks the core: it says
+    /// nothing that the rest does not say, and is dropped at any time.
+    #[doc(hidden)]
+    pub fn settled(&self) -> Option<(NonNull<L>, u32)> {
+        let lwp = NonNull::new(self.settled.load(Ordering::Relaxed))?;
+        Some((lwp, self.settled_units()))
     }
 
     /// What this CPU knows of a unit of its table.
@@ -197,6 +218,13 @@ impl<L, const N: usize> CpuPcu<L, N> {
         self.unsettle();
     }
 
+    /// Does no unit hold bits of another domain?
+    #[inline]
+    pub(super) fn is_residue_of(&self, domain: Domain) -> bool {
+        let summary = self.residue_summary();
+        summary == NO_DOMAIN || summary == domain.get()
+    }
+
     pub(super) fn residue_summary(&self) -> u64 {
         self.residue_summary.load(Ordering::Relaxed)
     }
@@ -207,15 +235,13 @@ impl<L, const N: usize> CpuPcu<L, N> {
 
     /// The mask of the open gates.
     pub(super) fn enabled(&self) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the low half is the mask")]
-        let enabled = self.attention() as u32;
-        enabled
+        gates(self.attention())
     }
 
     /// Notes that the gate of `unit` is open.
     #[inline]
     pub(super) fn set_enabled(&self, unit: UnitId) {
-        let attention = self.attention() | u64::from(unit.bit());
+        let attention = self.attention() | u64::from(unit.bit_of::<N>());
         self.attention.store(attention, Ordering::Relaxed);
         self.unsettle();
     }
@@ -223,20 +249,36 @@ impl<L, const N: usize> CpuPcu<L, N> {
     /// Notes that the gate of `unit` is closed.
     #[inline]
     pub(super) fn set_disabled(&self, unit: UnitId) {
-        let attention = self.attention() & !u64::from(unit.bit());
+        let attention = self.attention() & !u64::from(unit.bit_of::<N>());
         self.attention.store(attention, Ordering::Relaxed);
         self.unsettle();
     }
 
-    /// Would a switch-in of `lwp` find nothing to do, as the last one did?
+    /// Notes that the gates of these units are open and no others: of none, or of the settled LWP's. The note of that stays.
+    #[inline]
+    pub(super) fn set_gates(&self, units: u32) {
+        let residue = self.attention() & RESIDUE;
+        let attention = residue | u64::from(units);
+        self.attention.store(attention, Ordering::Relaxed);
+    }
+
+    /// Would a switch-in of `lwp` find nothing to do, as the last one did, but to open its gates if they are closed?
     #[inline]
     pub(super) fn is_settled(&self, lwp: NonNull<L>) -> bool {
         self.settled.load(Ordering::Relaxed) == lwp.as_ptr()
     }
 
-    /// Notes that a switch-in of `lwp`, which owns units here, found nothing to do.
+    /// The units of the settled LWP.
     #[inline]
-    pub(super) fn settle(&self, lwp: NonNull<L>) {
+    pub(super) fn settled_units(&self) -> u32 {
+        self.settled_units.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a switch-in of `lwp`, which owns these units here and no others, found nothing to do.
+    #[inline]
+    pub(super) fn settle(&self, lwp: NonNull<L>, units: u32) {
+        debug_assert_ne!(units, 0, "settled without a unit");
+        self.settled_units.store(units, Ordering::Relaxed);
         self.settled.store(lwp.as_ptr(), Ordering::Relaxed);
     }
 
@@ -376,17 +418,18 @@ impl<const N: usize> LwpPcu<N> {
     }
 
     pub(super) fn is_known_initial(&self, unit: UnitId) -> bool {
-        self.initial.load(Ordering::Relaxed) & unit.bit() != 0
+        self.initial.load(Ordering::Relaxed) & unit.bit_of::<N>() != 0
     }
 
     /// The CPU that holds the registers calls this while the LWP may be elsewhere, so units must not disturb each other.
     pub(super) fn set_known_initial(&self, unit: UnitId) {
-        self.initial.fetch_or(unit.bit(), Ordering::Relaxed);
+        self.initial.fetch_or(unit.bit_of::<N>(), Ordering::Relaxed);
     }
 
     pub(super) fn forget_known_initial(&self, unit: UnitId) {
         if self.is_known_initial(unit) {
-            self.initial.fetch_and(!unit.bit(), Ordering::Relaxed);
+            self.initial
+                .fetch_and(!unit.bit_of::<N>(), Ordering::Relaxed);
         }
     }
 
@@ -406,14 +449,11 @@ impl<const N: usize> LwpPcu<N> {
         self.habits.store(policy | habits.pack(), Ordering::Relaxed);
     }
 
-    /// Has the LWP a policy of its own?
-    pub(super) fn has_policy(&self) -> bool {
-        self.habits.load(Ordering::Relaxed) & POLICY_MASK != 0
-    }
-
     pub(super) fn policy(&self) -> Option<Policy> {
-        let [.., code] = self.habits.load(Ordering::Relaxed).to_le_bytes();
-        Policy::decode(code)
+        match self.habits.load(Ordering::Relaxed).to_le_bytes() {
+            [.., 0] => None,
+            [.., code] => decode_own(code),
+        }
     }
 
     /// Sets the LWP's own policy; its habits under another one say nothing any more.
@@ -422,6 +462,13 @@ impl<const N: usize> LwpPcu<N> {
         let packed = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, code]);
         self.habits.store(packed, Ordering::Relaxed);
     }
+}
+
+/// Out of the way of LWPs that have none of their own.
+#[cold]
+#[inline(never)]
+fn decode_own(code: u8) -> Option<Policy> {
+    Policy::decode(code)
 }
 
 impl<const N: usize> Default for LwpPcu<N> {

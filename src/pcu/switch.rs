@@ -7,8 +7,9 @@ use super::Pcu;
 use super::adaptive::{Arrival, Slice};
 use super::local::{Command, Local};
 use super::policy::Policy;
-use super::state::LwpPcu;
+use super::state::{CpuPcu, LwpPcu, gates};
 use super::unit::UnitOps;
+use super::word::Word;
 use crate::kernel::{CpuId, Current, Domain, Held, IplPcu, Kernel};
 
 impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
@@ -25,8 +26,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let pcu = unsafe { ipl.kernel().lwp_pcu(lwp.lwp()) };
         // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
         let pcu = unsafe { pcu.as_ref() };
-        let used = pcu.used();
-        if used != 0 && self.may_move(used, pcu) {
+        if self.may_move(pcu.used()) {
             self.leave(ipl.kernel(), lwp.lwp());
         }
     }
@@ -48,8 +48,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             }
             return;
         };
-        let touched = used_by(ipl, lwp) | self.untrappable;
-        if u64::from(touched) | ipl.kernel().this_cpu_pcu(ipl).attention() != 0 {
+        let used = used_by(ipl, lwp);
+        let cpu = ipl.kernel().this_cpu_pcu(ipl);
+        let attention = cpu.attention();
+        if u64::from(used | self.untrappable) | attention == 0 {
+            return;
+        }
+        // Its gates may be closed, or its holder has given it a state of another unit meanwhile, in memory.
+        if cpu.is_settled(lwp.lwp()) && used == gates(attention) {
+            debug_assert!(self.is_in_place(ipl, lwp.lwp(), used), "{lwp:?}: {cpu:?}");
+            return;
+        }
+        // SAFETY: P4 holds for an LWP with a token.
+        let has_domain = || unsafe { ipl.kernel().domain(lwp.lwp()) }.is_some();
+        // Over a kernel thread without a state the gates stay as they are.
+        if used != 0 || has_domain() || cpu.in_section() {
             self.arrive_on(ipl.kernel(), lwp.lwp());
         }
     }
@@ -131,13 +144,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let local = &self.local(ipl);
         for unit in self.units() {
             if let Some(owner) = local.live_owner(unit.id) {
-                local.write_through(unit, owner);
+                local.write_through_at_idle(unit, owner);
             }
         }
     }
 
-    /// [`arrive`](Self::arrive), out of the hit path's way.
-    #[cold]
+    /// [`arrive`](Self::arrive), out of the hit path's way: by the shortest way that serves.
     #[inline(never)]
     fn arrive_on(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
@@ -146,20 +158,28 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         // SAFETY: P4 holds for the LWP that arrives.
         let pcu = unsafe { kernel.lwp_pcu(lwp) };
         // SAFETY: P4 promises a valid object; every field of it is atomic, so a shared reference is enough.
-        let used = unsafe { pcu.as_ref() }.used();
-        // Its holder may have given it a state of another unit meanwhile, in memory.
-        if cpu.is_settled(lwp) && used == cpu.enabled() {
-            debug_assert!(self.is_in_place(&ipl, lwp), "{lwp:?}: {cpu:?}");
-        } else {
-            self.arrive_off(kernel, lwp);
+        let (used, enabled) = (unsafe { pcu.as_ref() }.used(), cpu.enabled());
+        if self.may_move(used | enabled) || cpu.in_section() {
+            return self.arrive_anew(kernel, lwp);
+        }
+        // With its gates open it would have found nothing to do, so all are closed.
+        if cpu.is_settled(lwp) && used == cpu.settled_units() {
+            debug_assert_eq!(enabled, 0, "{lwp:?}: {cpu:?}");
+            self.reopen(cpu, used);
+            debug_assert!(self.is_in_place(&ipl, lwp, used), "{lwp:?}: {cpu:?}");
+            return;
+        }
+        // SAFETY: as above.
+        match unsafe { kernel.domain(lwp) } {
+            Some(domain) if used == 0 && self.is_fit(cpu, domain) => self.shut(cpu, enabled),
+            _ => self.arrive_lazily(kernel, lwp),
         }
     }
 
     /// Is there nothing to do for `lwp`, which comes back to live registers of its own in all units that it used, with their gates
     /// open and no others?
-    fn is_in_place(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>) -> bool {
+    fn is_in_place(&self, ipl: &IplPcu<'_, K, N>, lwp: NonNull<K::Lwp>, used: u32) -> bool {
         let local = &self.local(ipl);
-        let used = local.lwp_pcu(lwp).used();
         let is_own = |unit: &UnitOps<K::Lwp>| local.cpu.is_owner(unit.id, lwp);
         used != 0
             && used == local.cpu.enabled()
@@ -167,63 +187,74 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             && local.domain(lwp).map(Domain::get) == Some(local.cpu.residue_summary())
     }
 
+    /// Opens the gates of the settled LWP, which finds everything else in place.
     #[inline(never)]
-    fn arrive_off(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
+    fn reopen(&self, cpu: &CpuPcu<K::Lwp, N>, units: u32) {
+        cpu.set_gates(units);
+        for unit in self.units_in(units) {
+            cpu.counters(unit.id).reenables_switch.bump();
+            // SAFETY: at IPL_PCU; the unit's live owner arrives: the note says so, and is dropped when it is so no more (I3).
+            unsafe { (unit.unit_enable)() };
+        }
+    }
+
+    /// Closes the gates that are open, where no kernel section is under way.
+    #[inline(never)]
+    fn shut(&self, cpu: &CpuPcu<K::Lwp, N>, units: u32) {
+        cpu.set_gates(0);
+        for unit in self.units_in(units) {
+            // SAFETY: at IPL_PCU; who arrives has no state that a use could find.
+            unsafe { (unit.unit_trap)() };
+        }
+    }
+
+    /// May a policy other than `Lazy` have a say in what is done to these units?
+    #[inline]
+    pub(super) fn may_move(&self, units: u32) -> bool {
+        u64::from(units) & self.movers.load(Ordering::Relaxed) != 0
+    }
+
+    /// What [`arrive`](Self::arrive) comes to where no policy moves a state and nobody has to be wiped: gates move, each to where
+    /// the owner of its unit says. Where that is not all, what it did is what `arrive` would have done.
+    #[inline(never)]
+    fn arrive_lazily(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
         let ipl = unsafe { IplPcu::assume(kernel) };
         let local = &self.local(&ipl);
         let pcu = local.lwp_pcu(lwp);
-        let units = pcu.used() | local.cpu.enabled();
-        let moves = self.may_move(units, pcu) || local.cpu.in_section();
-        if moves || !self.arrive_lazily(local, lwp, units) {
-            self.arrive_anew(kernel, lwp);
-        }
-    }
-
-    /// May a policy other than `Lazy` have a say in what a switch does to these units of an LWP?
-    #[inline]
-    fn may_move(&self, units: u32, pcu: &LwpPcu<N>) -> bool {
-        units & self.movers.load(Ordering::Relaxed) != 0 || pcu.has_policy()
-    }
-
-    /// What [`arrive`](Self::arrive) comes to where no policy moves a state and nobody has to be wiped: gates move, each to where
-    /// the owner of its unit says. Says whether that was all; if not, what it did is what `arrive` would have done.
-    #[inline]
-    fn arrive_lazily(&self, local: &Local<'_, K, N>, lwp: NonNull<K::Lwp>, units: u32) -> bool {
-        let pcu = local.lwp_pcu(lwp);
-        let Some(domain) = local.domain(lwp) else {
-            // A kernel thread without a state: the gate stays as it is.
-            return pcu.used() == 0;
+        let (used, enabled) = (pcu.used(), local.cpu.enabled());
+        let Some(domain) = local.domain(lwp).filter(|&domain| local.is_fit_for(domain)) else {
+            return self.arrive_anew(kernel, lwp);
         };
-        if !local.is_fit_for(domain) {
-            return false;
-        }
         let mut is_in_place = local.cpu.residue_summary() == domain.get();
-        for unit in self.units_in(units) {
-            if local.cpu.is_owner(unit.id, lwp) {
-                if !local.cpu.is_enabled(unit.id) {
-                    local.cpu.counters(unit.id).reenables_switch.bump();
+        for unit in self.units_in(used | enabled) {
+            let id = unit.id;
+            let is_open = enabled & id.bit_of::<N>() != 0;
+            if local.cpu.is_owner(id, lwp) {
+                if !is_open {
+                    local.cpu.counters(id).reenables_switch.bump();
                     local.open(unit);
                 }
                 continue;
             }
             is_in_place = false;
-            let word = pcu.word(unit.id);
-            if word.links(local.id, local.cpu.tag(unit.id)) {
-                return false;
+            let word = pcu.word(id);
+            if word.links(local.id, local.cpu.tag(id)) {
+                return self.arrive_anew(kernel, lwp);
             }
             if word.is_valid() {
                 Local::<K, N>::release(unit, lwp);
             }
-            local.close(unit);
+            if is_open {
+                local.close_open(unit, id);
+            }
         }
-        if is_in_place && units != 0 {
-            local.cpu.settle(lwp);
+        if is_in_place {
+            local.cpu.settle(lwp, used);
         }
-        true
     }
 
-    /// [`arrive`](Self::arrive), for an LWP that has something more to be done for it.
+    /// [`arrive`](Self::arrive), for an LWP that may have something more to be done for it.
     #[inline(never)]
     fn arrive_anew(&self, kernel: &K, lwp: NonNull<K::Lwp>) {
         // SAFETY: as in `leave`.
@@ -236,26 +267,21 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let local = &self.local(ipl);
         local.assert_no_section();
         let pcu = local.lwp_pcu(lwp);
-        let touched = pcu.used() | self.untrappable;
-        match local.domain(lwp) {
-            // A kernel thread without a state: the gate stays as it is.
-            None if pcu.used() == 0 => return,
-            // Nothing but what its own domain left.
-            Some(domain) if touched | local.cpu.enabled() == 0 && local.is_fit_for(domain) => {
-                return;
-            }
-            _ => {}
+        let domain = local.domain(lwp);
+        let (used, enabled) = (pcu.used(), local.cpu.enabled());
+        // A kernel thread without a state: the gate stays as it is.
+        if used == 0 && domain.is_none() {
+            return;
         }
-        let own = pcu.policy();
-        let mut adaptive = None;
-        let concerned = if local
-            .domain(lwp)
-            .is_none_or(|domain| local.is_fit_for(domain))
-        {
-            touched | local.cpu.enabled()
+        let is_fit = domain.is_none_or(|domain| local.is_fit_for(domain));
+        let touched = used | self.untrappable;
+        let concerned = if is_fit {
+            touched | enabled
         } else {
             self.present
         };
+        let own = pcu.policy();
+        let mut adaptive = None;
         for unit in self.units_in(concerned) {
             let slice = match self.policy_for(own, unit) {
                 // The owner's gate is opened; nothing is brought in.
@@ -266,14 +292,17 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
                     Some(*adaptive.get_or_insert_with(|| self.learn(local, pcu)))
                 }
             };
-            Self::arrive_unit(local, unit, lwp, slice);
+            Self::arrive_unit(local, unit, lwp, domain, slice);
         }
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a switch-in is one function")]
     fn arrive_unit(
         local: &Local<'_, K, N>,
         unit: &UnitOps<K::Lwp>,
         lwp: NonNull<K::Lwp>,
+        domain: Option<Domain>,
         slice: Option<Slice>,
     ) {
         let pcu = local.lwp_pcu(lwp);
@@ -284,7 +313,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             local.id,
             local.cpu
         );
-        if is_resident(local, pcu, unit) {
+        if is_resident(local, unit, word) {
             if slice != Some(Slice::Probe) || !unit.use_traps {
                 if !local.cpu.is_enabled(unit.id) {
                     local.cpu.counters(unit.id).reenables_switch.bump();
@@ -296,7 +325,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             if slice == Some(Slice::Probe) {
                 local.cpu.counters(unit.id).probes.bump();
             }
-        } else if wants(pcu, unit, slice) && preload(local, unit, lwp) {
+        } else if wants(pcu, unit, word, slice) && preload(local, unit, lwp, word) {
             return;
         }
         // NetBSD: the release callback tells the port to disarm. Here the core closes the gate itself, and does so for an
@@ -304,7 +333,7 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         if word.is_valid() {
             Local::<K, N>::release(unit, lwp);
         }
-        local.scrub(unit, local.domain(lwp));
+        local.scrub(unit, domain);
         local.close(unit);
     }
 
@@ -327,22 +356,35 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
             }
             let policy = self.policy_for(own, unit);
             let is_preloaded = matches!(policy, Policy::Deferred | Policy::Eager);
-            match pcu.word(unit.id).live_cpu() {
+            let word = pcu.word(unit.id);
+            match word.live_cpu() {
                 Some(holder) if holder != local.id && is_preloaded => {
                     elsewhere = Some((unit, holder));
                 }
                 // Not at the switch: an LWP in the kernel may be writing its next state into memory, which a save of the
                 // initial one would destroy.
-                None if !unit.use_traps && !has_contents(pcu, unit) => {
-                    preload(local, unit, lwp);
+                None if !unit.use_traps && !has_contents(pcu, unit, word) => {
+                    preload_late(local, unit, lwp, word);
                 }
                 _ if is_preloaded && !local.cpu.is_enabled(unit.id) => {
-                    Self::arrive_unit(local, unit, lwp, Some(Slice::Preload));
+                    Self::arrive_late(local, unit, lwp, domain);
                 }
                 _ => {}
             }
         }
         elsewhere
+    }
+
+    /// What a policy that preloads missed at the switch-in.
+    #[cold]
+    #[inline(never)]
+    fn arrive_late(
+        local: &Local<'_, K, N>,
+        unit: &UnitOps<K::Lwp>,
+        lwp: NonNull<K::Lwp>,
+        domain: Option<Domain>,
+    ) {
+        Self::arrive_unit(local, unit, lwp, domain, Some(Slice::Preload));
     }
 
     /// Lets the LWP's habits take note of this switch-in, once for all its units.
@@ -351,11 +393,12 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let arrival = self
             .units_in(pcu.used())
             .fold(Arrival::Evicted, |arrival, unit| {
-                if is_resident(local, pcu, unit) {
+                let word = pcu.word(unit.id);
+                if is_resident(local, unit, word) {
                     Arrival::Resident
                 } else if arrival == Arrival::Evicted
-                    && !pcu.word(unit.id).is_live()
-                    && pcu.word(unit.id).cpu().is_some_and(|cpu| cpu != local.id)
+                    && !word.is_live()
+                    && word.cpu().is_some_and(|cpu| cpu != local.id)
                 {
                     Arrival::Migrated
                 } else {
@@ -369,36 +412,54 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
     }
 }
 
-/// Are the registers of this CPU the LWP's own, live or clean?
+/// Are the registers of this CPU those of the LWP whose word this is, live or clean?
 fn is_resident<K: Kernel<N>, const N: usize>(
     local: &Local<'_, K, N>,
-    pcu: &LwpPcu<N>,
     unit: &UnitOps<K::Lwp>,
+    word: Word,
 ) -> bool {
-    let word = pcu.word(unit.id);
     word.is_live_on(local.id) || word.links(local.id, local.cpu.tag(unit.id))
 }
 
 /// Is the state to be brought in without a use? One that is live elsewhere is not: a switch sends no cross-call.
-fn wants<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>, slice: Option<Slice>) -> bool {
+fn wants<L, const N: usize>(
+    pcu: &LwpPcu<N>,
+    unit: &UnitOps<L>,
+    word: Word,
+    slice: Option<Slice>,
+) -> bool {
     let is_wanted = !unit.use_traps || slice == Some(Slice::Preload);
-    is_wanted && has_contents(pcu, unit) && !pcu.word(unit.id).is_live()
+    is_wanted && has_contents(pcu, unit, word) && !word.is_live()
 }
 
 /// Is there a state other than the initial one?
-fn has_contents<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>) -> bool {
-    pcu.word(unit.id).is_valid() && !pcu.is_known_initial(unit.id)
+fn has_contents<L, const N: usize>(pcu: &LwpPcu<N>, unit: &UnitOps<L>, word: Word) -> bool {
+    word.is_valid() && !pcu.is_known_initial(unit.id)
 }
 
 /// Brings the state in. A failure leaves the gate closed, and the trap reports it.
-#[inline(never)]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a switch-in is one function")]
 fn preload<K: Kernel<N>, const N: usize>(
     local: &Local<'_, K, N>,
     unit: &UnitOps<K::Lwp>,
     lwp: NonNull<K::Lwp>,
+    word: Word,
 ) -> bool {
     local.cpu.counters(unit.id).preloads.bump();
-    local.acquire(unit, lwp).is_ok()
+    local.acquire(unit, lwp, word).is_ok()
+}
+
+/// The same, on the way to user mode.
+#[cold]
+#[inline(never)]
+fn preload_late<K: Kernel<N>, const N: usize>(
+    local: &Local<'_, K, N>,
+    unit: &UnitOps<K::Lwp>,
+    lwp: NonNull<K::Lwp>,
+    word: Word,
+) {
+    preload(local, unit, lwp, word);
 }
 
 /// The units that the LWP may have a state of.

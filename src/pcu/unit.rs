@@ -27,13 +27,21 @@ impl UnitId {
     }
 
     /// The place in the table.
+    #[inline]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
     /// The unit's bit in a mask of units.
+    #[inline]
     pub(crate) const fn bit(self) -> u32 {
         1 << self.0
+    }
+
+    /// The same, of a unit of a table of `N` units: where there is one, there is nothing to compute.
+    #[inline]
+    pub(super) const fn bit_of<const N: usize>(self) -> u32 {
+        if N == 1 { 1 } else { self.bit() }
     }
 
     /// The place in a table of `N` units that has this one. Most kernels have one unit, which leaves nothing to compute.

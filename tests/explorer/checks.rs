@@ -73,6 +73,7 @@ impl World {
             for unit in 0..UNITS {
                 self.check_cpu(facts, cpu, unit);
             }
+            self.check_settled(facts, cpu);
         }
     }
 
@@ -110,6 +111,38 @@ impl World {
                     "I4: lwp {lwp} unit {unit}: the link to cpu {cpu} lies"
                 );
             }
+        }
+    }
+
+    /// What the note of a switch-in that found nothing to do says, is so.
+    fn check_settled(&self, facts: &Facts, cpu: usize) {
+        let Some((lwp, units)) = facts.settled[cpu] else {
+            return;
+        };
+        if self.cpus[cpu].own.raised.get() {
+            return;
+        }
+        let mask = |holds: &dyn Fn(usize) -> bool| {
+            let units = (0..UNITS).filter(|unit| holds(*unit));
+            units.fold(0, |mask, unit| mask | 1 << unit)
+        };
+        let owned = mask(&|unit| facts.cpus[cpu][unit].owner == Some(lwp));
+        assert_eq!(owned, units, "cpu {cpu} is settled for lwp {lwp}");
+        let open = mask(&|unit| facts.cpus[cpu][unit].is_enabled);
+        assert!(
+            open == 0 || open == units,
+            "cpu {cpu} is settled for lwp {lwp}: gates {open:#b} of {units:#b}"
+        );
+        let domain = self.lwps[lwp].own.domain.get();
+        for entry in facts.cpus[cpu] {
+            assert!(
+                match entry.residue {
+                    Residue::None => true,
+                    Residue::Of(of) => of.get() == domain,
+                    _ => false,
+                },
+                "cpu {cpu} is settled for lwp {lwp}, over bits of another domain"
+            );
         }
     }
 

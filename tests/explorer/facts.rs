@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) lwps: [[LwpUnit; UNITS]; LWPS],
     pub(crate) serials: [[u64; UNITS]; LWPS],
     pub(crate) cpus: [[CpuUnit; UNITS]; CPUS],
+    /// Per CPU, the note of a switch-in that found nothing to do: the LWP, and the mask of its units.
+    pub(crate) settled: [Option<(usize, u32)>; CPUS],
 }
 
 impl Facts {
@@ -66,10 +68,16 @@ impl Facts {
                 }
             })
         });
+        let settled = std::array::from_fn(|cpu| {
+            let (lwp, units) = world.cpu_state(cpu).settled()?;
+            let lwp = (0..LWPS).find(|number| world.pointer(*number) == lwp);
+            Some((lwp.expect("a settled LWP is alive"), units))
+        });
         Self {
             lwps,
             serials,
             cpus,
+            settled,
         }
     }
 }

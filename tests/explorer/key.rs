@@ -237,6 +237,8 @@ impl World {
     fn write_cpu(&self, facts: &Facts, pen: &mut Pen, cpu: usize, class: impl Fn(u64) -> u8) {
         let own = &self.cpus[cpu].own;
         pen.put(u8::from(own.raised.get()));
+        // Its units are those that it owns.
+        pen.put(facts.settled[cpu].map_or(9, |(lwp, _)| pen.lwp_names[lwp]));
         for unit in 0..UNITS {
             let entry = facts.cpus[cpu][unit];
             pen.put(entry.owner.map_or(9, |owner| pen.lwp_names[owner]));

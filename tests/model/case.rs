@@ -218,6 +218,8 @@ pub(crate) enum Write {
 pub(crate) enum Rules {
     /// Policies and the leak rule are changed, hooks left out, loads refused, CPUs fall silent.
     Change,
+    /// The same, but nearly always the policy is `Lazy`, which has short ways of its own.
+    ChangeFromLazy,
     /// One policy for all; nothing fails; every hook is called.
     Stay(Policy),
 }
@@ -225,7 +227,8 @@ pub(crate) enum Rules {
 pub(crate) fn case(rules: Rules, last_unit: LastUnit) -> impl Strategy<Value = Case> {
     let policies = match rules {
         Rules::Stay(policy) => Just([policy; UNITS]).boxed(),
-        Rules::Change => [policy(), policy(), policy()].boxed(),
+        Rules::Change => [policy(rules), policy(rules), policy(rules)].boxed(),
+        Rules::ChangeFromLazy => Just([Policy::Lazy; UNITS]).boxed(),
     };
     let first_lwp = sample::select(vec![
         FirstLwp::Process,
@@ -274,8 +277,13 @@ fn step(rules: Rules, depth: usize) -> BoxedStrategy<Step> {
         .boxed()
 }
 
-fn policy() -> sample::Select<Policy> {
-    sample::select(Policy::ALL.to_vec())
+fn policy(rules: Rules) -> BoxedStrategy<Policy> {
+    let any = sample::select(Policy::ALL.to_vec());
+    if rules == Rules::ChangeFromLazy {
+        prop_oneof![31 => Just(Policy::Lazy), 5 => any].boxed()
+    } else {
+        any.boxed()
+    }
 }
 
 fn leak_rule() -> sample::Select<LeakRule> {
@@ -290,7 +298,7 @@ fn memory() -> sample::Select<Memory> {
 fn hook(rules: Rules) -> sample::Select<Hook> {
     sample::select(match rules {
         Rules::Stay(_) => vec![Hook::Called],
-        Rules::Change => vec![Hook::Called, Hook::LeftOut],
+        Rules::Change | Rules::ChangeFromLazy => vec![Hook::Called, Hook::LeftOut],
     })
 }
 
@@ -341,7 +349,7 @@ fn op(rules: Rules) -> BoxedStrategy<Op> {
     let disturbing = prop_oneof![
         2 => unit().prop_map(|unit| Op::Section { unit }),
         4 => (unit(), slot).prop_map(|(unit, slot)| Op::Interrupt { unit, slot }),
-        2 => (unit(), policy()).prop_map(|(unit, policy)| Op::SetPolicy { unit, policy }),
+        2 => (unit(), policy(rules)).prop_map(|(unit, policy)| Op::SetPolicy { unit, policy }),
         1 => leak_rule().prop_map(Op::SetLeakRule),
         1 => write_back.prop_map(Op::SetWriteBackAtIdle),
         1 => prop_oneof![Just(0), any::<u8>()].prop_map(|cpus| Op::Deafen { cpus }),
@@ -368,8 +376,14 @@ fn held_op(rules: Rules) -> BoxedStrategy<HeldOp> {
     if matches!(rules, Rules::Stay(_)) {
         return plain.boxed();
     }
-    let set_policy = option::of(policy()).prop_map(HeldOp::SetPolicy);
-    prop_oneof![6 => plain, 1 => set_policy].boxed()
+    let set_policy = option::of(policy(rules)).prop_map(HeldOp::SetPolicy);
+    // One LWP's own policy takes the short ways from all LWPs, and for good.
+    let plain_for_one = if rules == Rules::ChangeFromLazy {
+        100
+    } else {
+        6
+    };
+    prop_oneof![plain_for_one => plain, 1 => set_policy].boxed()
 }
 
 impl fmt::Debug for Case {

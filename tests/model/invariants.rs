@@ -104,7 +104,25 @@ pub(crate) fn check(world: &World, here: usize) {
             check_gate(world, cpu, unit);
         }
         check_registers(world, cpu);
+        check_settled(world, cpu);
     }
+}
+
+/// What the note of a switch-in that found nothing to do says, is so.
+fn check_settled(world: &World, cpu: usize) {
+    let pcu = &world.cpus[cpu].pcu;
+    let Some((lwp, settled)) = pcu.settled() else {
+        return;
+    };
+    let mask = |holds: &dyn Fn(UnitId) -> bool| {
+        let units = units().filter(|unit| holds(*unit));
+        units.fold(0, |mask, unit| mask | 1 << unit.index())
+    };
+    let owned = mask(&|unit| pcu.owner(unit) == Some(lwp));
+    assert!(owned != 0 && owned == settled, "cpu {cpu}: {pcu:?}");
+    let open = mask(&|unit| pcu.is_enabled(unit));
+    assert!(open == 0 || open == settled, "cpu {cpu}: {pcu:?}");
+    assert!(!pcu.in_section(), "cpu {cpu}: {pcu:?}");
 }
 
 /// I1 and I2: what has changed was this CPU's to change.

@@ -46,8 +46,12 @@ pub(crate) fn fork(
     for (unit, state) in units().zip(states) {
         let inherited = newest(world, child, unit);
         run(|run| {
-            // A child that did not get everything has nothing.
-            let whole = if result.is_ok() { state } else { INITIAL };
+            // A child that did not get everything has nothing; but one that has run may be live on a CPU that does not answer.
+            let whole = match result {
+                Ok(()) => state,
+                Err(_) if memory.is_some() => INITIAL,
+                Err(_) => inherited,
+            };
             run.oracle.has(child, unit, whole);
             run.oracle.reads(child, unit, inherited);
         });

@@ -126,6 +126,13 @@ fn rules_change_and_no_state_is_lost_or_seen_by_another_domain() {
 }
 
 #[test]
+fn rules_change_seldom_and_no_state_is_lost_or_seen_by_another_domain() {
+    let sum = run_all(Rules::ChangeFromLazy, LastUnit::Traps);
+    assert_all_happened(&[sum.traps, sum.restores, sum.reenables_switch, sum.saves]);
+    assert_all_happened(&[sum.preloads, sum.wipes, sum.sections, sum.xcalls]);
+}
+
+#[test]
 fn a_unit_whose_use_does_not_trap_is_always_in_place() {
     let sum = run_all(Rules::Change, LastUnit::DoesNotTrap);
     assert_all_happened(&[sum.preloads, sum.elided_restores, sum.saves, sum.failed]);

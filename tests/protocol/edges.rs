@@ -1,8 +1,8 @@
 //! Edges that a review found: each of these tests failed once, or kills a mutant that the others let live.
 
 use pcu9::kernel::IplPcu;
-use pcu9::pcu::{LeakRule, LoadError, Policy, StateError, WriteBackAtIdle};
-use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id};
+use pcu9::pcu::{LeakRule, LoadError, Policy, StateError, Validity, WriteBackAtIdle};
+use pcu9_fake::{INITIAL, TRUSTING, World, cpu_id, unit};
 
 use super::{DSP, FPU, sum, write};
 
@@ -294,4 +294,39 @@ fn who_runs_over_anothers_registers_is_looked_at_each_time() {
     world.switch(0, Some(0));
     assert_eq!(world.cpus[0].registers[1].get(), INITIAL, "I5");
     assert_eq!(write(&world, 0, 6), 8);
+}
+
+/// Over an LWP of its domain that has used nothing, the owner's gates are shut and opened again, all of them and no others: its holder
+/// may have given it a state of another unit meanwhile, which lies in memory.
+#[test]
+fn who_comes_back_over_a_stranger_to_the_units_finds_its_own_gates_open() {
+    let world = World::new(1, 2, 3, LeakRule::DomainAware);
+    world.lwp(1).domain.set(world.lwp(0).domain.get());
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.use_unit(0, DSP, 9).unwrap();
+    for next in [None, Some(0)] {
+        world.switch(0, next);
+    }
+    let open = || world.cpus[0].open.each_ref().map(std::cell::Cell::get);
+    let counted = sum(&world);
+    for _ in 0..2 {
+        world.switch(0, Some(1));
+        let note = world.cpus[0].pcu.settled();
+        assert_eq!(note, Some((world.pointer(0), 0b11)));
+        assert_eq!(open(), [false; 3]);
+        world.switch(0, Some(0));
+        assert_eq!(open(), [true, true, false]);
+    }
+    assert_eq!(sum(&world).reenables_switch, counted.reenables_switch + 2);
+    world.switch(0, Some(1));
+    let third = unit(2);
+    let result = world
+        .pcu
+        .discard(&mut world.stopped(0), third, Validity::Valid);
+    assert_eq!(result, Ok(()));
+    world.switch(0, Some(0));
+    assert_eq!(open(), [true, true, false], "a state in memory alone");
+    assert_eq!(write(&world, 0, 8), 7);
+    assert_eq!(sum(&world).traps, counted.traps);
 }

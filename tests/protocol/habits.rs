@@ -1,7 +1,7 @@
 //! What Adaptive learns of LWPs that it preloads.
 
 use pcu9::pcu::Policy;
-use pcu9_fake::{TRUSTING, World};
+use pcu9_fake::{TRUSTING, World, cpu_id};
 
 use super::{FPU, sum, write};
 
@@ -59,4 +59,26 @@ fn adaptive_counts_a_fetch_once() {
         world.switch(1, None);
         assert_eq!(sum(&world).saves, saves + saves_at_the_end);
     }
+}
+
+/// `Lazy` keeps no account: who was fetched under it is no migrant for an `Adaptive` that comes after it.
+#[test]
+fn adaptive_begins_to_learn_with_its_own_time() {
+    let world = World::with_policy(2, 1, 1, TRUSTING, Policy::Lazy);
+    world.switch(0, Some(0));
+    write(&world, 0, 7);
+    world.switch(0, None);
+    world.switch(1, Some(0));
+    assert_eq!(write(&world, 1, 8), 7);
+    assert_eq!(sum(&world).xcalls, 1);
+    let cpus = [0, 1].map(cpu_id);
+    let mut lwp = world.current(1);
+    world
+        .pcu
+        .set_policy(&mut lwp, cpus, FPU, Policy::Adaptive)
+        .unwrap();
+    write(&world, 1, 9);
+    let saves = sum(&world).saves;
+    world.switch(1, None);
+    assert_eq!(sum(&world).saves, saves, "not written through");
 }

@@ -178,6 +178,70 @@ fn an_lwps_own_policy_wins_over_its_units() {
 }
 
 #[test]
+fn an_lwps_own_policy_outlasts_a_change_of_its_units() {
+    let world = world(Policy::Lazy);
+    world.switch(0, Some(0));
+    world
+        .pcu
+        .set_lwp_policy(&mut world.current(0), Some(Policy::Deferred))
+        .unwrap();
+    for policy in [Policy::Eager, Policy::Lazy] {
+        world
+            .pcu
+            .set_policy(&mut world.current(0), [], FPU, policy)
+            .unwrap();
+    }
+    write(&world, 0, 7);
+    world.switch(0, None);
+    assert_eq!(sum(&world).saves, 1, "written through");
+}
+
+/// The note of a switch-in that found nothing to do is `Lazy`'s alone, and says which way was gone.
+#[test]
+fn lazy_has_its_short_ways_again_after_another_policy() {
+    let world = world(Policy::Lazy);
+    world.switch(0, Some(0));
+    for (policy, has_note) in [
+        (Policy::Deferred, false),
+        (Policy::Eager, false),
+        (Policy::Lazy, true),
+        (Policy::Adaptive, false),
+        (Policy::Lazy, true),
+    ] {
+        world
+            .pcu
+            .set_policy(&mut world.current(0), [cpu_id(0)], FPU, policy)
+            .unwrap();
+        write(&world, 0, 7);
+        for _ in 0..2 {
+            world.switch(0, None);
+            world.switch(0, Some(0));
+        }
+        let note = world.cpus[0].pcu.settled();
+        let expected = has_note.then_some((world.pointer(0), 1));
+        assert_eq!(note, expected, "{policy:?}");
+    }
+    // `Lazy` as an LWP's own changes nothing, and any other policy does for all and for good.
+    let own = [(Some(Policy::Lazy), true), (Some(Policy::Eager), false)];
+    for (policy, has_note) in own.into_iter().chain([(None, false)]) {
+        world
+            .pcu
+            .set_lwp_policy(&mut world.current(0), policy)
+            .unwrap();
+        write(&world, 0, 7);
+        for _ in 0..2 {
+            world.switch(0, None);
+            world.switch(0, Some(0));
+        }
+        assert_eq!(
+            world.cpus[0].pcu.settled().is_some(),
+            has_note,
+            "{policy:?}"
+        );
+    }
+}
+
+#[test]
 fn a_state_that_is_live_elsewhere_when_the_policy_changes_is_fetched_before_user_mode() {
     let world = World::with_policy(2, 1, 1, LeakRule::DomainAware, Policy::Lazy);
     world.switch(0, Some(0));

@@ -183,13 +183,31 @@ fn a_section_that_unwinds_is_left() {
     assert_eq!(write(&world, 0, 8), 7);
 }
 
-#[test]
-#[should_panic(expected = "a switch inside a kernel section")]
-fn a_switch_inside_is_refused() {
-    let world = World::new(1, 2, 1, LeakRule::DomainAware);
+/// To an LWP of this domain.
+fn switch_inside(rule: LeakRule, domain: u64) {
+    let world = World::new(1, 2, 1, rule);
+    world.lwp(1).domain.set(domain);
     world.switch(0, Some(0));
     let switch = || world.switch(0, Some(1));
     let _ = world.pcu.section(&mut world.current(0), FPU, |_| switch());
+}
+
+#[test]
+#[should_panic(expected = "a switch inside a kernel section")]
+fn a_switch_inside_is_refused() {
+    switch_inside(LeakRule::DomainAware, 2);
+}
+
+#[test]
+#[should_panic(expected = "a switch inside a kernel section")]
+fn a_switch_inside_is_refused_where_all_trust_each_other() {
+    switch_inside(TRUSTING, 2);
+}
+
+#[test]
+#[should_panic(expected = "a switch inside a kernel section")]
+fn a_switch_inside_to_a_kernel_thread_is_refused() {
+    switch_inside(LeakRule::DomainAware, 0);
 }
 
 #[test]

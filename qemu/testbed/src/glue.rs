@@ -99,6 +99,7 @@ unsafe impl Kernel<N_UNITS> for Testbed {
         unsafe { NonNull::new_unchecked(field.cast_mut()) }
     }
 
+    #[inline]
     unsafe fn domain(&self, lwp: NonNull<Lwp>) -> Option<Domain> {
         // SAFETY: the caller promises that the LWP is valid.
         let domain = unsafe { &(*lwp.as_ptr()).fpu.domain };

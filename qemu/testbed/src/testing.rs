@@ -38,7 +38,9 @@ pub mod stress;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::arch::asm;
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use pcu9::pcu::{AcceptLazyFp, Costs, LeakRule, UnitStats};
@@ -314,6 +316,13 @@ pub fn move_to(cpu: usize) {
         yield_until(|| cpu::index() == cpu),
         "the LWP does not get to CPU {cpu}"
     );
+}
+
+/// Two LWPs in registers, as a scheduler has them at hand: whatever they are, and at the cost of no instruction.
+#[inline]
+pub fn at_hand(from: NonNull<Lwp>, to: NonNull<Lwp>) {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} {} */", in(reg) from.as_ptr(), in(reg) to.as_ptr(), options(nostack)) };
 }
 
 /// The FPU's counters of CPU `cpu`.

@@ -174,7 +174,7 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
             load();
         });
     }),
-    operation("switch and load that fetches", 176, None, 495, |turns| {
+    operation("switch and load that fetches", 176, None, 420, |turns| {
         be(0, 0);
         load();
         let mut next = 1;
