@@ -122,7 +122,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
 
     /// Changes the policy of a unit on a running system, then asks each of `cpus` once to give up what it holds.
     ///
-    /// Context: current LWP, below `IPL_PCU`; waits for a cross-call to each CPU.
+    /// Context: current LWP, below `IPL_PCU`; waits for a cross-call to each CPU. Two calls for one unit must not overlap: a switch-out
+    /// might not write through afterwards, which costs cross-calls, and no state.
     ///
     /// # Errors
     ///
