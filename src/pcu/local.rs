@@ -1,8 +1,8 @@
-//! What a CPU may do to its own units, at `IPL_PCU`: every store to a CPU's entries (I1) and every callback is here.
+//! What a CPU may do to its own units, at `IPL_PCU`: nearly every store to a CPU's entries (I1) and every callback is here. Kernel sections
+//! have theirs in `section`, a flush in `flush`, and the gates that a switch shuts and opens again theirs in `switch`.
 
 use core::ptr::NonNull;
 
-use super::section::SectionError;
 use super::state::{CpuPcu, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
 use super::stats::UnitCounters;
 use super::unit::{LoadFlags, StateError, UnitId, UnitOps};
@@ -406,56 +406,6 @@ impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
             "cpu {}: a switch inside a kernel section",
             self.id.index()
         );
-    }
-
-    /// Gives the unit to the kernel: the owner's state is saved and given up, the registers are initial, the gate is open.
-    /// The registers of a section that is under way are saved to `slot`, which is returned then; without a slot the new
-    /// section is refused.
-    pub(super) fn enter_section(
-        &self,
-        unit: &UnitOps<K::Lwp>,
-        slot: Option<NonNull<K::Lwp>>,
-    ) -> Result<Option<NonNull<K::Lwp>>, SectionError> {
-        let outer = if self.cpu.tag(unit.id).is_section() {
-            let slot = slot.ok_or(SectionError::Nested(unit.id))?;
-            // SAFETY: at IPL_PCU, the gate is open; the registers are the outer section's, the slot is held by the caller.
-            unsafe { (unit.state_save)(slot) };
-            Some(slot)
-        } else {
-            self.evict(unit);
-            self.cpu.set_owner(unit.id, None, Tag::SECTION);
-            self.open(unit);
-            None
-        };
-        if self.cpu.residue(unit.id) != NO_DOMAIN {
-            // SAFETY: at IPL_PCU, what was in the registers is saved or nobody's, the gate is open.
-            unsafe { (unit.state_wipe)() };
-        }
-        self.cpu.set_residue(unit.id, MIXED_DOMAINS);
-        self.cpu.counters(unit.id).sections.bump();
-        self.cpu.set_section_depth(self.cpu.section_depth() + 1);
-        Ok(outer)
-    }
-
-    /// Takes the unit back from the kernel: the registers are wiped, or become again those of the section around this one.
-    pub(super) fn leave_section(&self, unit: &UnitOps<K::Lwp>, outer: Option<NonNull<K::Lwp>>) {
-        debug_assert!(
-            self.cpu.tag(unit.id).is_section(),
-            "cpu {} unit {}: left a kernel section that nobody was in",
-            self.id.index(),
-            unit.id.index()
-        );
-        self.cpu.set_section_depth(self.cpu.section_depth() - 1);
-        if let Some(slot) = outer {
-            // SAFETY: at IPL_PCU, the gate is open, nobody's live state is in the registers; the slot holds an image that
-            // `enter_section` saved.
-            let result = unsafe { (unit.state_load)(slot, LoadFlags::VALID) };
-            assert_eq!(result, Ok(()), "the registers of a kernel section are lost");
-            return;
-        }
-        self.cpu.set_owner(unit.id, None, Tag::NONE);
-        self.wipe(unit);
-        self.close(unit);
     }
 
     /// Tells the unit that the next use by `lwp`, which is not live here, will be detected.

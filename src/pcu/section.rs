@@ -14,7 +14,10 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::Pcu;
-use super::unit::{UnitId, UnitOps};
+use super::local::Local;
+use super::state::{MIXED_DOMAINS, NO_DOMAIN};
+use super::unit::{LoadFlags, UnitId, UnitOps};
+use super::word::Tag;
 use crate::kernel::{Current, Held, IplPcu, Kernel, Stopped};
 
 /// The kernel does not get the unit.
@@ -169,5 +172,57 @@ impl<K: Kernel<N>, const N: usize> fmt::Debug for Section<'_, K, N> {
         f.debug_struct("Section")
             .field("unit", &self.unit.id)
             .finish_non_exhaustive()
+    }
+}
+
+impl<K: Kernel<N>, const N: usize> Local<'_, K, N> {
+    /// Gives the unit to the kernel: the owner's state is saved and given up, the registers are initial, the gate is open.
+    /// The registers of a section that is under way are saved to `slot`, which is returned then; without a slot the new
+    /// section is refused.
+    pub(super) fn enter_section(
+        &self,
+        unit: &UnitOps<K::Lwp>,
+        slot: Option<NonNull<K::Lwp>>,
+    ) -> Result<Option<NonNull<K::Lwp>>, SectionError> {
+        let outer = if self.cpu.tag(unit.id).is_section() {
+            let slot = slot.ok_or(SectionError::Nested(unit.id))?;
+            // SAFETY: at IPL_PCU, the gate is open; the registers are the outer section's, the slot is held by the caller.
+            unsafe { (unit.state_save)(slot) };
+            Some(slot)
+        } else {
+            self.evict(unit);
+            self.cpu.set_owner(unit.id, None, Tag::SECTION);
+            self.open(unit);
+            None
+        };
+        if self.cpu.residue(unit.id) != NO_DOMAIN {
+            // SAFETY: at IPL_PCU, what was in the registers is saved or nobody's, the gate is open.
+            unsafe { (unit.state_wipe)() };
+        }
+        self.cpu.set_residue(unit.id, MIXED_DOMAINS);
+        self.cpu.counters(unit.id).sections.bump();
+        self.cpu.set_section_depth(self.cpu.section_depth() + 1);
+        Ok(outer)
+    }
+
+    /// Takes the unit back from the kernel: the registers are wiped, or become again those of the section around this one.
+    pub(super) fn leave_section(&self, unit: &UnitOps<K::Lwp>, outer: Option<NonNull<K::Lwp>>) {
+        debug_assert!(
+            self.cpu.tag(unit.id).is_section(),
+            "cpu {} unit {}: left a kernel section that nobody was in",
+            self.id.index(),
+            unit.id.index()
+        );
+        self.cpu.set_section_depth(self.cpu.section_depth() - 1);
+        if let Some(slot) = outer {
+            // SAFETY: at IPL_PCU, the gate is open, nobody's live state is in the registers; the slot holds an image that
+            // `enter_section` saved.
+            let result = unsafe { (unit.state_load)(slot, LoadFlags::VALID) };
+            assert_eq!(result, Ok(()), "the registers of a kernel section are lost");
+            return;
+        }
+        self.cpu.set_owner(unit.id, None, Tag::NONE);
+        self.wipe(unit);
+        self.close(unit);
     }
 }

@@ -1,6 +1,5 @@
 //! What the protocol remembers: [`CpuPcu`] for a CPU, [`LwpPcu`] for an LWP.
 
-use core::fmt;
 use core::hint::select_unpredictable;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{self, AtomicPtr, Ordering};
@@ -309,28 +308,6 @@ impl<L, const N: usize> Default for CpuPcu<L, N> {
     }
 }
 
-impl<L, const N: usize> fmt::Debug for CpuPcu<L, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owners = self.units.iter().map(|slot| {
-            let tag = Tag::from_raw(slot.tag.load(Ordering::Relaxed));
-            (slot.owner.load(Ordering::Relaxed), tag)
-        });
-        f.debug_struct("CpuPcu")
-            .field("enabled", &self.enabled())
-            .field("owners", &OneByOne(owners))
-            .finish_non_exhaustive()
-    }
-}
-
-/// Shows an iterator as a list; the fake kernel's failure messages are made of it.
-struct OneByOne<I>(I);
-
-impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.clone()).finish()
-    }
-}
-
 /// What one LWP carries: where each unit's state is. Put it into the kernel's LWP.
 ///
 /// Dropping it while registers are live anywhere panics, in release too: some CPU would go on naming freed memory (I7).
@@ -485,29 +462,6 @@ impl<const N: usize> Drop for LwpPcu<N> {
                 !word.is_live(),
                 "an LWP was dropped while its registers are live: {word:?}"
             );
-        }
-    }
-}
-
-impl<const N: usize> fmt::Debug for LwpPcu<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self
-            .words
-            .iter()
-            .map(|word| Word::from_raw(word.load(Ordering::Relaxed)));
-        f.debug_list().entries(words).finish()
-    }
-}
-
-impl fmt::Debug for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let serial = self.raw() >> 16;
-        match (self.is_live(), self.cpu()) {
-            (true, Some(cpu)) => write!(f, "live on cpu {} (serial {serial})", cpu.index()),
-            (true, None) => write!(f, "live nowhere: {:#x}", self.raw()),
-            (false, Some(cpu)) => write!(f, "clean on cpu {} (serial {serial})", cpu.index()),
-            (false, None) if self.is_valid() => f.write_str("in memory"),
-            (false, None) => f.write_str("none"),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What the protocol remembers, in words: for debuggers, traces, and tests that compare whole states.
 
+use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use super::state::{CpuPcu, LwpPcu, MIXED_DOMAINS, NO_DOMAIN};
 use super::unit::UnitId;
-use super::word::{Serial, Validity};
+use super::word::{Serial, Tag, Validity, Word};
 use crate::kernel::{CpuId, Domain};
 
 /// Where an LWP's state of one unit is. A serial names one stay of a state in one CPU's registers.
@@ -161,5 +163,50 @@ impl<L, const N: usize> CpuPcu<L, N> {
             residue,
             is_enabled: self.is_enabled(unit),
         })
+    }
+}
+
+impl<L, const N: usize> fmt::Debug for CpuPcu<L, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owners = self.units.iter().map(|slot| {
+            let tag = Tag::from_raw(slot.tag.load(Ordering::Relaxed));
+            (slot.owner.load(Ordering::Relaxed), tag)
+        });
+        f.debug_struct("CpuPcu")
+            .field("enabled", &self.enabled())
+            .field("owners", &OneByOne(owners))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows an iterator as a list; the fake kernel's failure messages are made of it.
+struct OneByOne<I>(I);
+
+impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for OneByOne<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.clone()).finish()
+    }
+}
+
+impl<const N: usize> fmt::Debug for LwpPcu<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self
+            .words
+            .iter()
+            .map(|word| Word::from_raw(word.load(Ordering::Relaxed)));
+        f.debug_list().entries(words).finish()
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let serial = self.raw() >> 16;
+        match (self.is_live(), self.cpu()) {
+            (true, Some(cpu)) => write!(f, "live on cpu {} (serial {serial})", cpu.index()),
+            (true, None) => write!(f, "live nowhere: {:#x}", self.raw()),
+            (false, Some(cpu)) => write!(f, "clean on cpu {} (serial {serial})", cpu.index()),
+            (false, None) if self.is_valid() => f.write_str("in memory"),
+            (false, None) => f.write_str("none"),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod flush;
 mod habits;
 mod leaks;
 mod memory;
+mod own_policies;
 mod policies;
 mod sections;
 mod switching;
