@@ -192,7 +192,8 @@ impl<K: Kernel<N>, const N: usize> Pcu<K, N> {
         let counters = local.cpu.counters(unit.id);
         let pcu = local.lwp_pcu(lwp);
         if !word.is_live_on(local.id) {
-            // Where every policy is `Lazy` nobody asks how often that was, and a later `Adaptive` begins to learn with its own time.
+            // Where the unit's is `Lazy`, and no LWP has a policy of its own, nobody asks how often that was: a later `Adaptive` begins
+            // to learn with its own time.
             if self.may_move(unit.id.bit_of::<N>()) && word.cpu().is_some_and(|cpu| cpu != local.id)
             {
                 let mut habits = pcu.habits();
