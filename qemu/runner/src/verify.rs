@@ -139,7 +139,7 @@ fn demo_on(model: &str, cpus: u32, policy: Policies, sections: bool) -> Step {
 
 fn all(steps: &[Step]) -> Result<()> {
     let mut rows = vec![["step", "result", "seconds"].map(String::from).to_vec()];
-    let mut failed = 0;
+    let mut failed = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         say(format_args!(
             "verifying {}/{}: {}",
@@ -162,18 +162,24 @@ fn all(steps: &[Step]) -> Result<()> {
             // What is missing will be missing in the next step too.
             Err(error) if error.status() == 2 => return Err(error),
             Err(error) => {
-                say_error(format_args!("{}: {error}", step.name));
-                failed += 1;
+                let told = format!("{}: {error}", step.name);
+                say_error(&told);
+                failed.push(told);
                 rows.push(vec![step.name.clone(), "FAILED".into(), seconds]);
             }
         }
     }
     print(format_args!("\n{}", table::render(&rows, false)));
-    if failed == 0 {
+    if failed.is_empty() {
         return Ok(());
     }
+    // Once more: hours may lie between a step's own lines and these.
+    for told in &failed {
+        say_error(told);
+    }
     Err(Error::failed(format!(
-        "{failed} of {} steps failed",
+        "{} of {} steps failed",
+        failed.len(),
         steps.len()
     )))
 }

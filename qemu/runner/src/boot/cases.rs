@@ -25,6 +25,9 @@ pub(super) struct Cases {
     pub(super) passed: u64,
     /// How many failed.
     pub(super) failed: u64,
+    /// The name of each that failed, and the last line before its own.
+    pub(super) failures: Vec<String>,
+    last_log: Option<String>,
     /// The last closing line: its counts of passed and failed cases.
     pub(super) closing: Option<(u64, u64)>,
     /// How many closing lines there were.
@@ -38,14 +41,22 @@ impl Cases {
     pub(super) fn take(&mut self, line: &str) -> Said {
         let said = read(line);
         match &said {
-            Said::Case { passed: true, .. } => self.passed += 1,
-            Said::Case { passed: false, .. } => self.failed += 1,
+            Said::Case { passed: true, .. } => {
+                self.passed += 1;
+                self.last_log = None;
+            }
+            Said::Case { name, .. } => {
+                self.failed += 1;
+                let why = self.last_log.take();
+                self.failures
+                    .push(why.map_or_else(|| name.clone(), |why| format!("{name} ({why})")));
+            }
             Said::Closing(passed, failed) => {
                 self.closing = Some((*passed, *failed));
                 self.closings += 1;
             }
             Said::Panic(text) => self.panic = Some(text.clone()),
-            Said::Log => {}
+            Said::Log => self.last_log = Some(line.to_owned()),
         }
         said
     }
@@ -82,7 +93,23 @@ fn closing(line: &str) -> Option<Said> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Said, read};
+    use super::{Cases, Said, read};
+
+    #[test]
+    fn a_failure_is_told_with_the_line_before_it() {
+        let mut cases = Cases::default();
+        for line in [
+            "passes",
+            "test a ... ok",
+            "test b ... FAILED",
+            "2 is not 3",
+            "test c ... FAILED",
+        ] {
+            cases.take(line);
+        }
+        assert_eq!((cases.passed, cases.failed), (1, 2));
+        assert_eq!(cases.failures, ["b", "c (2 is not 3)"]);
+    }
 
     #[test]
     fn lines_are_told_apart() {

@@ -15,7 +15,7 @@ use crate::emulator::{self, Emulator, Kind, Machine};
 use crate::error::{Error, Result};
 use crate::guest::{self, Kernel};
 use crate::programs::Archive;
-use crate::progress::{Step as Progress, print, say_error};
+use crate::progress::{Step as Progress, print};
 use crate::timeline::Window;
 use crate::toolchain;
 
@@ -108,13 +108,12 @@ fn boot_tests(model: &str) -> Result<()> {
         None => Ok(()),
         Some(unusable) if unusable.status() == 2 => Err(unusable.clone()),
         Some(_) => {
-            for error in &failed {
-                say_error(error);
-            }
+            let told: Vec<_> = failed.iter().map(Error::to_string).collect();
             Err(Error::failed(format!(
-                "{} of {} boot tests failed on Bochs {model}",
+                "{} of {} boot tests failed: {}",
                 failed.len(),
-                tests.len()
+                tests.len(),
+                told.join("; ")
             )))
         }
     }
