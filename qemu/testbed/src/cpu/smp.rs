@@ -6,7 +6,7 @@
 use core::arch::{global_asm, naked_asm};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{apic, block, n_cpus, time};
+use super::{apic, block, hotplug, n_cpus, time};
 use crate::memory::stacks::Stack;
 use crate::memory::{direct_map, paging};
 use crate::{glue, sched};
@@ -100,7 +100,7 @@ pub(crate) fn start_others(apic_ids: &[u8]) {
     }
 }
 
-/// Starts CPU `cpu`, which ran before and stands still now; whether it did start. One caller at a time.
+/// Starts CPU `cpu`, which ran before and stands still now; whether it did start, and runs LWPs. One caller at a time.
 pub(super) fn start_again(cpu: usize) -> bool {
     start(cpu, block(cpu).apic_id.load(Ordering::Relaxed))
 }
@@ -121,13 +121,18 @@ fn start(cpu: usize, apic_id: u32) -> bool {
     }
     wait_for(cpu, 10_000_000);
     IS_IN_USE.store(false, Ordering::Release);
-    block(cpu).started.load(Ordering::Acquire)
+    takes_part(cpu)
+}
+
+/// Does CPU `cpu` answer the others, and run LWPs? What is pinned to it goes elsewhere until then.
+fn takes_part(cpu: usize) -> bool {
+    block(cpu).started.load(Ordering::Acquire) && hotplug::is_online(cpu)
 }
 
 fn wait_for(cpu: usize, us: u64) {
     let end = time::ticks() + us * time::ticks_per_ms() / 1000;
     while time::ticks() < end {
-        if block(cpu).started.load(Ordering::Acquire) {
+        if takes_part(cpu) {
             return;
         }
     }
