@@ -268,10 +268,10 @@ mod kernel {
                 let before = timer_sections_on(cpu).nested;
                 wait_inside(|| timer_sections_on(cpu).nested >= before + 5);
                 let stayed = index() == cpu && TURNS.load(Ordering::Relaxed) == turns;
-                (stayed, RegisterFile::is_random(3))
+                (turns, stayed && RegisterFile::is_random(3))
             });
-            assert_eq!(result, Ok((true, true)), "nobody else ran here");
-            let turns = TURNS.load(Ordering::Relaxed);
+            let (turns, is_alone) = result.expect("an LWP is in no other section");
+            assert!(is_alone, "nobody else ran here");
             assert!(
                 yield_until(|| TURNS.load(Ordering::Relaxed) > turns),
                 "who waited has its turn afterwards"

@@ -294,10 +294,13 @@ fn play(member: &Member, f: impl FnOnce(&Member)) {
     });
 }
 
-/// Does `f` with the current member's token, as a system call does, and comes back to what stands for user mode.
+/// Does `f` with the current member's token, as a system call does, and comes back to what stands for user mode. One that is preempted
+/// in `f` goes on in the kernel.
 pub fn operate<R>(member: &Member, f: impl FnOnce(&mut Me) -> R) -> R {
+    let was_in_kernel = member.is_in_kernel.swap(true, Ordering::Relaxed);
     let result = f(&mut member.token());
     let _off = InterruptsOff::new();
+    member.is_in_kernel.store(was_in_kernel, Ordering::Relaxed);
     // SAFETY: interrupts are off.
     let ipl = unsafe { IplPcu::assume(&ANNEX) };
     UNITS.before_user(ipl, &mut member.token()).keep();
