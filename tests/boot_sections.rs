@@ -238,9 +238,11 @@ mod kernel {
     /// P7. Somebody waits for the CPU, and somebody else wants the LWP to go to another.
     fn a_section_is_not_preempted_and_does_not_migrate(case: &mut Case) {
         static INSIDE: AtomicBool = AtomicBool::new(false);
+        static IS_CALLED: AtomicBool = AtomicBool::new(false);
         static TURNS: AtomicU64 = AtomicU64::new(0);
         case.domain_aware();
         INSIDE.store(false, Ordering::Relaxed);
+        IS_CALLED.store(false, Ordering::Relaxed);
         TURNS.store(0, Ordering::Relaxed);
         move_to(n_cpus() - 1);
         use_fpu_in_timer(TimerSection::WithSlot);
@@ -267,11 +269,13 @@ mod kernel {
                 let (cpu, turns) = (index(), TURNS.load(Ordering::Relaxed));
                 let before = timer_sections_on(cpu).nested;
                 wait_inside(|| timer_sections_on(cpu).nested >= before + 5);
+                wait_inside(|| n_cpus() == 1 || IS_CALLED.load(Ordering::Acquire));
                 let stayed = index() == cpu && TURNS.load(Ordering::Relaxed) == turns;
                 (turns, stayed && RegisterFile::is_random(3))
             });
             let (turns, is_alone) = result.expect("an LWP is in no other section");
             assert!(is_alone, "nobody else ran here");
+            sched::yield_now();
             assert!(
                 yield_until(|| TURNS.load(Ordering::Relaxed) > turns),
                 "who waited has its turn afterwards"
@@ -281,6 +285,7 @@ mod kernel {
         if case.wait_until("it is in its section", || INSIDE.load(Ordering::Acquire)) {
             // It moves when it has left the section, if there is another CPU at all.
             sched::set_pin(&inside, on(n_cpus() - 1));
+            IS_CALLED.store(true, Ordering::Release);
         }
         case.join(&[Arc::clone(&inside), waiting]);
         sched::set_timer(false);

@@ -21,8 +21,8 @@ use selection::Selection;
 
 pub use launcher::{Run, boot_test};
 
-/// How long a boot test may run.
-pub(crate) const LIMIT: Duration = Duration::from_secs(100);
+/// How long a boot test may run, on a busy host too; the guest's own waits end after a minute each.
+pub(crate) const LIMIT: Duration = Duration::from_mins(5);
 
 /// `cargo boot NAME`: builds and boots one kernel and shows everything it says.
 pub(crate) fn boot(args: &BootArgs) -> Result<()> {

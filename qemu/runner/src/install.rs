@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{During, Error, Result};
+use crate::lock::Lock;
 use crate::place;
 use crate::process::capture;
 use crate::progress::{Step, say};
@@ -39,6 +40,8 @@ pub(crate) fn packages(what: &str, packages: &[&str]) -> Result<()> {
         "installing {} ({what} is missing)",
         packages.join(" ")
     ));
+    // The package manager waits for others with most of its work, but not where it takes in the lists of packages.
+    let _lock = Lock::take(&place::target("install"), "installs packages")?;
     // A list of packages that is partly out of date is no reason to stop; the installation says what it lacks.
     let update = apt(runner, &["update"]).during("apt-get update")?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];

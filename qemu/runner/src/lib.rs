@@ -10,6 +10,7 @@ mod error;
 mod progress;
 mod table;
 
+mod lock;
 mod patch;
 mod place;
 mod process;

@@ -190,8 +190,7 @@ impl Guest<'_> {
     fn wait_for_sockets(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
-            // QEMU writes its number last.
-            if self.pid().is_ok() {
+            if self.pid().is_ok() && self.connect().is_ok() {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));

@@ -162,7 +162,7 @@ fn signal_name(number: i32) -> String {
 pub(crate) mod tests {
     use super::{Ended, capture};
     use std::io::Write;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
@@ -184,6 +184,13 @@ pub(crate) mod tests {
         input.write_all(content).expect("sh reads");
         drop(input);
         assert!(shell.wait().expect("sh ends").success());
+    }
+
+    /// Writes a shell script that stands in for a program.
+    pub(crate) fn script(dir: &Path, name: &str, body: &str) -> PathBuf {
+        let path = dir.join(name);
+        executable(&path, format!("#!/bin/sh\n{body}\n").as_bytes());
+        path
     }
 
     fn shell(script: &str, limit_ms: u64) -> super::Captured {
@@ -208,14 +215,14 @@ pub(crate) mod tests {
     #[test]
     fn the_limit_kills_the_whole_group() {
         let begun = Instant::now();
-        let captured = shell("sleep 30 & echo begun; sleep 30", 1500);
+        let captured = shell("sleep 60 & echo begun; sleep 60", 5000);
         assert_eq!(
             captured.ended,
-            Ended::TimedOut(Duration::from_millis(1500)),
+            Ended::TimedOut(Duration::from_secs(5)),
             "an orphan held the pipe"
         );
         assert_eq!(captured.output, b"begun\n");
-        assert!(begun.elapsed() < Duration::from_secs(15));
+        assert!(begun.elapsed() < Duration::from_secs(45));
     }
 
     #[test]

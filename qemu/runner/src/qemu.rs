@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn a_hang_is_killed_and_shows_what_was_seen() {
         let begun = Instant::now();
-        let (outcome, _) = run("echo begun; exec sleep 60", 1500);
-        assert!(begun.elapsed() < Duration::from_secs(15));
+        let (outcome, _) = run("echo begun; exec sleep 60", 5000);
+        assert!(begun.elapsed() < Duration::from_secs(45));
         assert!(matches!(outcome.end, End::TimedOut(_)));
         assert!(outcome.to_string().contains("| begun"));
     }

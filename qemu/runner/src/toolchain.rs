@@ -5,7 +5,6 @@
 //! 3. Debian's compiler and library source build `core` once, into a private sysroot.
 
 mod distro;
-mod lock;
 mod rustup;
 mod sysroot;
 

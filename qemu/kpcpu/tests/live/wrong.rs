@@ -141,7 +141,11 @@ fn no_permission() {
         let dir = tempfile::tempdir().expect("a directory");
         open_to_all(dir.path(), 0o755);
         let (program, kernel) = (dir.path().join("pcustat"), dir.path().join("kernel"));
-        fs::copy(env!("CARGO_BIN_EXE_pcustat"), &program).expect("copied");
+        // By another process: a child that another test starts may hold what this one writes, and a file that is written
+        // is not executed.
+        let mut install = Command::new("install");
+        install.args(["-m", "755", env!("CARGO_BIN_EXE_pcustat")]);
+        assert!(install.arg(&program).status().expect("it runs").success());
         fs::copy(guest.kernel(), &kernel).expect("copied");
         open_to_all(&kernel, 0o644);
         if !is_root() {

@@ -165,8 +165,8 @@ fn rust_lld() -> Option<PathBuf> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Distro, is_new_enough};
+    use crate::process::tests::script;
     use crate::toolchain::TARGET;
-    use crate::toolchain::lock::tests::script;
     use std::fs;
     use std::path::Path;
 

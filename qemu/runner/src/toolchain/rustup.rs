@@ -96,7 +96,7 @@ pub(super) fn has_core(sysroot: &Path) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Current, TARGET};
-    use crate::toolchain::lock::tests::script;
+    use crate::process::tests::script;
     use std::fs;
     use std::path::Path;
     use std::time::{Duration, Instant};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::TARGET;
-use super::lock::Lock;
 use super::rustup::has_core;
 use crate::cargo;
 use crate::error::{During, Error, Result};
+use crate::lock::Lock;
 use crate::place;
 use crate::progress::Step;
 
@@ -42,7 +42,7 @@ impl Sysroot {
         if let Some(sysroot) = self.find() {
             return Ok(sysroot);
         }
-        let _lock = Lock::take(&self.base)?;
+        let _lock = Lock::take(&self.base, "makes the guest's toolchain")?;
         if let Some(sysroot) = self.find() {
             return Ok(sysroot);
         }

@@ -1,9 +1,10 @@
 //! Readers that share no code with this one see the same: gdb's protocol on the running guest, `readelf` on the dump.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pcu9_kpcpu::{Dump, Kpcpu};
+use pcu9_runner::Held;
 use serde_json::json;
 
 use crate::gdb::Gdb;
@@ -83,12 +84,24 @@ fn compare(kernel: &mut Kpcpu, gdb: &mut Gdb) -> usize {
     n_compared
 }
 
+/// All CPUs' registers, as QEMU's monitor tells them.
+fn registers(held: &mut Held<'_>) -> String {
+    let command = json!({ "command-line": "info registers -a" });
+    let told = held.qmp.execute("human-monitor-command", &command);
+    told.expect("QEMU answers").to_string()
+}
+
 /// A segment as it is compared: file offset, physical address, size in the file.
 type Segment = (u64, u64, u64);
 
 #[test]
 fn readelf_lists_the_segments_and_notes_that_the_reader_finds() {
     super::boot(2, |held| {
+        // The one that said the last line stops some instructions later.
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while registers(held).matches("HLT=1").count() < 2 {
+            assert!(Instant::now() < deadline, "the CPUs do not halt");
+        }
         let path = super::dump(held);
         let dump = Dump::open(&path).expect("a dump");
         let said = |what: &str| {
@@ -121,11 +134,7 @@ fn readelf_lists_the_segments_and_notes_that_the_reader_finds() {
         assert_eq!(n_cpus, dump.cpus().len());
         assert_eq!(n_cpus, 2);
         // A CPU's registers: QEMU tells them by its monitor, too.
-        let told = held.qmp.execute(
-            "human-monitor-command",
-            &json!({ "command-line": "info registers -a" }),
-        );
-        let told = told.expect("QEMU answers").to_string();
+        let told = registers(held);
         for cpu in dump.cpus() {
             for value in [
                 format!("CR3={:016x}", cpu.cr3),
