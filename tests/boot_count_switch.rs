@@ -43,6 +43,8 @@ mod kernel {
 
     /// Rounds of all LWPs that are counted.
     const ROUNDS: u64 = 64;
+    /// How often they are counted.
+    const REPEATS: u64 = 3;
 
     /// What a switch costs, on average, and may cost.
     struct Cost {
@@ -108,13 +110,16 @@ mod kernel {
             }
             ticks() - begin
         };
-        let nothing = once(&|_, _| ());
+        // The least of some: the timers of CPUs that idle count, too, where one comes.
+        let least = |f: &dyn Fn(NonNull<Lwp>, NonNull<Lwp>)| {
+            (1..REPEATS).fold(once(f), |least, _| least.min(once(f)))
+        };
+        let nothing = least(&|_, _| ());
         let before = total_stats();
-        let all = once(&|from, to| hooks(from, to));
-        (
-            all - nothing,
-            pcu9_testbed::testing::difference(total_stats(), before),
-        )
+        let first = once(&|from, to| hooks(from, to));
+        let moved = pcu9_testbed::testing::difference(total_stats(), before);
+        let all = first.min(least(&|from, to| hooks(from, to)));
+        (all - nothing, moved)
     }
 
     /// LWPs that play, the first `n_users` of which use the FPU before; the domain of each is its number among them, or `domain`.

@@ -178,17 +178,17 @@ mod kernel {
             case,
             |c| 6 * c.sections,
             |case| {
-                use_fpu_in_timer(TimerSection::WithSlot);
                 sched::set_timer(true);
                 nmi_at_each_step(|| {
+                    use_fpu_in_timer(TimerSection::WithSlot);
                     let lwps = start_all(8);
                     case.join(&lwps);
                     case.wait_until("the timer's handler has sections", || {
                         timer_sections().entered >= 20
                     });
+                    use_fpu_in_timer(TimerSection::Off);
                 });
                 sched::set_timer(false);
-                use_fpu_in_timer(TimerSection::Off);
             },
         );
         let sections = timer_sections();

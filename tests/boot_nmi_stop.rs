@@ -55,7 +55,7 @@ mod kernel {
         case.wait_until("it goes on", || ALIVE.load(Ordering::Relaxed) > before);
 
         let served = nmis_on(victim);
-        stop_as_in_a_panic(victim, || linger(20));
+        case.expect("an NMI stops it", stop_as_in_a_panic(victim));
         let at_the_stop = ALIVE.load(Ordering::Relaxed);
         linger(50);
         case.expect_eq("it has stopped", ALIVE.load(Ordering::Relaxed), at_the_stop);

@@ -7,6 +7,7 @@ use tar_no_std::TarArchiveRef;
 
 use crate::boot::info::{self, option_number};
 use crate::exit::{Outcome, exit};
+use crate::lwp::ANYWHERE;
 use crate::testing::{self, TimerSection};
 use crate::{glue, line, process, report, timeline, trace, watch};
 
@@ -89,7 +90,7 @@ fn start(file: &'static [u8], name: &str, job: u64, copy: u64) {
         return;
     }
     line!("@job {job} {name} {copy}");
-    if let Err(error) = process::start(file, &[name], job) {
+    if let Err(error) = process::start(file, &[name], job, ANYWHERE) {
         line!("@error {job} {error}");
     }
 }

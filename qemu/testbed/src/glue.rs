@@ -270,13 +270,10 @@ pub(crate) fn calibrate() {
     // SAFETY: ring 0, interrupts off, and no LWP with FPU state has run.
     let mut costs = unsafe { measure(Costs::ZEN3) };
     if cpu::n_cpus() > 1 {
-        // Where QEMU counts instructions, a CPU that waits keeps the others from running.
-        let bound_ms = crosscall::set_bound_ms(100);
         match calibrate_cross_call(&KERNEL, cpu_id(1), costs) {
             Ok(measured) => costs = measured,
             Err(error) => line!("{error}: what one takes is not measured"),
         }
-        crosscall::set_bound_ms(bound_ms);
     }
     CALIBRATED.call_once(|| costs);
     PCU.set_costs(costs);

@@ -102,7 +102,10 @@ fn wake_a_cpu(allowed: u64) {
         }
         let bit = idle & idle.wrapping_neg();
         if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
-            request_reschedule(bit.trailing_zeros() as usize);
+            // It looks at the queue when it wakes, whatever wakes it. One that has done so before the interrupt comes, and runs
+            // somebody, is asked for nothing.
+            let apic_id = &cpu::block(bit.trailing_zeros() as usize).apic_id;
+            apic::send_reschedule(apic_id.load(Ordering::Relaxed));
             return;
         }
     }
@@ -274,6 +277,7 @@ pub(crate) fn idle() -> ! {
         if switch() {
             continue;
         }
+        hotplug::stop_if_asked();
         if !hotplug::is_online(cpu) {
             hotplug::leave();
             continue;

@@ -40,6 +40,11 @@ pub fn start() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
+/// How often it has looked up to now.
+pub fn n_looks() -> u64 {
+    N_LOOKS.load(Ordering::Relaxed)
+}
+
 /// How many leaks were seen up to now.
 pub fn n_leaks() -> u64 {
     N_LEAKS.load(Ordering::Relaxed)

@@ -36,6 +36,8 @@ const LEAVING: u8 = 1;
 /// Its units are nobody's, and it will stop.
 const GOING: u8 = 2;
 const GONE: u8 = 3;
+/// It was asked to stop as it is, and lose what it holds.
+const STOPPING: u8 = 4;
 
 /// How many states CPUs have taken with them that stopped without leaving.
 static N_LOST: AtomicU64 = AtomicU64::new(0);
@@ -154,17 +156,33 @@ pub fn bring_online(cpu: usize) -> Result<(), NoAnswer> {
     smp::start_again(cpu).then_some(()).ok_or(NoAnswer)
 }
 
+/// Stops for good, if this CPU was asked to: where its idle LWP holds no lock, with interrupts off.
+pub(crate) fn stop_if_asked() {
+    if step(super::index(), STOPPING, GONE) {
+        crate::exit::stop()
+    }
+}
+
 /// Resets CPU `cpu`, which is idle, without giving it a chance to leave, and starts it again: what is live there is lost.
 ///
 /// # Errors
 ///
-/// [`NoAnswer`] when it does not start.
+/// [`NoAnswer`] when it does not come to its idle LWP within the bound of a cross-call, or does not start.
 ///
 /// # Panics
 ///
 /// For the boot CPU.
 pub fn reset(cpu: usize) -> Result<(), NoAnswer> {
     assert!(cpu != 0, "the boot CPU is not reset");
+    STEP[cpu].store(STOPPING, Ordering::SeqCst);
+    sched::request_reschedule(cpu);
+    let end = crosscall::end_of_patience();
+    while STEP[cpu].load(Ordering::SeqCst) != GONE {
+        if time::ticks() >= end && step(cpu, STOPPING, STAYS) {
+            return Err(NoAnswer);
+        }
+        sched::yield_now();
+    }
     block(cpu).started.store(false, Ordering::SeqCst);
     smp::start_again(cpu).then_some(()).ok_or(NoAnswer)
 }

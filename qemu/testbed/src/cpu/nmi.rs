@@ -14,7 +14,7 @@
 
 use core::arch::naked_asm;
 use core::mem::size_of;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 
@@ -23,6 +23,9 @@ use super::trap::{Frame, VECTOR_NMI};
 use crate::testing;
 
 const IA32_GS_BASE: u32 = 0xc000_0101;
+
+/// How many CPUs an NMI has stopped.
+pub(crate) static N_STOPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Puts the CPU's base of `gs` on top of its stack for NMIs; where that begins below it.
 pub(super) fn prepare_stack(top: u64, gs_base: VirtAddr) -> u64 {
@@ -40,6 +43,7 @@ extern "C" fn nmi_entry() {
     naked_asm!(
         "cmp qword ptr [rip + {panicked}], 0",
         "je 3f",
+        "lock inc qword ptr [rip + {n_stopped}]",
         "2:",
         "cli",
         "hlt",
@@ -94,6 +98,7 @@ extern "C" fn nmi_entry() {
         "add rsp, 16",
         "iretq",
         panicked = sym crate::exit::PANICKED,
+        n_stopped = sym N_STOPPED,
         vector = const VECTOR_NMI,
         gs_base = const IA32_GS_BASE,
         frame_bytes = const size_of::<Frame>(),

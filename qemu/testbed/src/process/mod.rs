@@ -215,11 +215,12 @@ impl Process {
     }
 }
 
-/// Starts the program in `file` as the first process of `job`; `arguments` begin with its name.
+/// Starts the program in `file` as the first process of `job` on the CPUs of `pin`; `arguments` begin with its name.
 pub(crate) fn start(
     file: &'static [u8],
     arguments: &[&str],
     job: u64,
+    pin: u64,
 ) -> Result<Arc<Lwp>, StartError> {
     let (space, frame) = exec::prepare(file, &Words::of(arguments))?;
     let process = Process::new(space, file, job, None);
@@ -230,6 +231,7 @@ pub(crate) fn start(
     let lwp = Lwp::with_start(name, Some((Arc::clone(&process), thread)), start, fpu)
         .ok_or(StartError::NoMemory)?;
     process.add_thread(&lwp).ok_or(StartError::NoMemory)?;
+    lwp.pin.store(pin, Ordering::Relaxed);
     sched::make_ready(Arc::clone(&lwp));
     Ok(lwp)
 }

@@ -6,6 +6,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
 use super::LIMIT_MS;
+use crate::cpu::nmi::N_STOPPED;
 use crate::cpu::{self, Cpu, apic, time};
 use crate::exit::PANICKED;
 use crate::glue::{self, NoSection};
@@ -98,13 +99,18 @@ pub fn nmi_over_user_gs(users: u64) -> (u64, u64) {
     (after.as_u64(), GsBase::read().as_u64())
 }
 
-/// Stops CPU `cpu` as a panic of the own one would, which is pretended for the time of `f`: it never goes on.
-pub fn stop_as_in_a_panic(cpu: usize, f: impl FnOnce()) {
+/// Stops CPU `cpu` as a panic of the own one would, which is pretended until it has stopped: it never goes on. Whether it did within
+/// a minute.
+pub fn stop_as_in_a_panic(cpu: usize) -> bool {
     let _off = InterruptsOff::new();
+    let before = N_STOPPED.load(Ordering::Acquire);
+    let end = time::ticks() + LIMIT_MS * time::ticks_per_ms();
+    let has_stopped = || N_STOPPED.load(Ordering::Acquire) > before;
     PANICKED.store(cpu::index() + 1, Ordering::Release);
     send_nmi(cpu);
-    f();
+    while !has_stopped() && time::ticks() < end {}
     PANICKED.store(0, Ordering::Release);
+    has_stopped()
 }
 
 /// In an NMI: asks for what it must not have.

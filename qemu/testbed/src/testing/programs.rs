@@ -11,15 +11,15 @@ use tar_no_std::TarArchiveRef;
 use super::Case;
 use crate::boot::info;
 use crate::lock::IrqLock;
-use crate::lwp::Lwp;
-use crate::{line, process, sched};
+use crate::lwp::{ANYWHERE, Lwp};
+use crate::{line, process};
 
 /// Programs run for a case: what they write is text, and their ends are kept.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static DEATHS: IrqLock<Vec<String>> = IrqLock::new(Vec::new());
 static OUTPUT: IrqLock<Vec<String>> = IrqLock::new(Vec::new());
 /// Where forked processes run, by the bits of their CPUs.
-static FORKED_PIN: AtomicU64 = AtomicU64::new(crate::lwp::ANYWHERE);
+static FORKED_PIN: AtomicU64 = AtomicU64::new(ANYWHERE);
 
 /// A program that was started.
 #[derive(Debug)]
@@ -44,6 +44,10 @@ impl Program {
     ///
     /// When there is no archive, or no such program in it, or it cannot be started.
     pub fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_pinned(ANYWHERE, name, arguments)
+    }
+
+    fn start_pinned(pin: u64, name: &str, arguments: &[&str]) -> Self {
         static NEXT_JOB: AtomicU64 = AtomicU64::new(0);
         IS_ON.store(true, Ordering::Relaxed);
         let archive = info::get()
@@ -58,7 +62,7 @@ impl Program {
         let mut all = Vec::from([name]);
         all.extend(arguments);
         let job = NEXT_JOB.fetch_add(1, Ordering::Relaxed);
-        let lwp = process::start(entry.data(), &all, job)
+        let lwp = process::start(entry.data(), &all, job, pin)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         Self {
             name: name.into(),
@@ -72,9 +76,7 @@ impl Program {
     ///
     /// As there.
     pub fn start_on(cpu: usize, name: &str, arguments: &[&str]) -> Self {
-        let program = Self::start(name, arguments);
-        sched::set_pin(&program.lwp, 1 << cpu);
-        program
+        Self::start_pinned(1 << cpu, name, arguments)
     }
 
     /// Its LWP.
@@ -119,7 +121,7 @@ pub(crate) fn signal_any(number: usize) {
 
 /// Lets processes that are forked from now on run on CPU `cpu` alone; anywhere for `None`.
 pub fn pin_forked(cpu: Option<usize>) {
-    let pin = cpu.map_or(crate::lwp::ANYWHERE, |cpu| 1 << cpu);
+    let pin = cpu.map_or(ANYWHERE, |cpu| 1 << cpu);
     FORKED_PIN.store(pin, Ordering::Relaxed);
 }
 
