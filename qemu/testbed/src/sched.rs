@@ -194,7 +194,8 @@ pub(crate) fn preempt() {
         && with_current(|lwp| lwp.preempt_off.load(Ordering::Relaxed) == 0)
     {
         let cpu = this();
-        if switch() {
+        // An idle LWP that makes way was not kept from anything.
+        if switch() && !with_current(|lwp| lwp.is_idle) {
             cpu.counters.preemptions.fetch_add(1, Ordering::Relaxed);
         }
     }
