@@ -214,10 +214,53 @@ fn verdict(outcome: &Outcome, cases: &Cases, must_test: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::cases::Cases;
-    use super::{cpus, verdict};
-    use crate::emulator::Outcome;
+    use super::{LIMIT, cpus, judge, verdict};
+    use crate::emulator::{Emulator, Machine, Outcome};
+    use crate::error::Result;
     use crate::process::Ended;
     use crate::qemu;
+    use std::path::Path;
+
+    /// An emulator whose kernel writes this, and ends it with this status.
+    #[derive(Debug)]
+    struct Writes(&'static str, i32);
+
+    impl Emulator for Writes {
+        fn check_model(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn run(&self, _: &Machine<'_>, line: &mut dyn FnMut(&str)) -> Result<Outcome> {
+            self.0.lines().for_each(line);
+            Ok(Outcome::recorded(qemu::end(Ended::Exit(self.1)), self.0))
+        }
+    }
+
+    /// What is told of a run of `emulator`.
+    fn told(emulator: &Writes) -> Result<String> {
+        let machine = Machine {
+            kernel: Path::new("target/boot_x"),
+            initrd: None,
+            control: None,
+            append: String::new(),
+            model: "max",
+            cpus: 2,
+            limit: LIMIT,
+        };
+        judge(emulator, &machine, true, |_| ())
+    }
+
+    #[test]
+    fn failed_cases_fail_the_run_and_are_named_with_their_reason() {
+        let passed = told(&Writes("test a ... ok\n1 passed, 0 failed", 33));
+        assert!(passed.is_ok_and(|text| text.contains("1 cases passed")));
+        let text = "test a ... ok\n2 is not 3\ntest b ... FAILED\n1 passed, 1 failed";
+        let error = told(&Writes(text, 35)).expect_err("a case failed");
+        assert_eq!(
+            error.to_string(),
+            "boot_x [max/2]: 1 of 2 cases failed: b (2 is not 3)"
+        );
+    }
 
     fn wrong(status: i32, text: &str) -> Vec<String> {
         let mut cases = Cases::default();

@@ -47,8 +47,8 @@ fn look(socket: &std::path::Path) -> u32 {
         match owners {
             Ok(n) => n_owners += u32::try_from(n).expect("few"),
             Err(Error::Gone(_)) => return n_owners,
-            // CPUs come up while it boots, and LWPs go.
-            Err(Error::Torn(_) | Error::Read { .. }) => {}
+            // CPUs come up while it boots.
+            Err(Error::Torn(_)) => {}
             Err(error) => panic!("{error}"),
         }
         thread::sleep(Duration::from_millis(50));

@@ -39,7 +39,7 @@ const KINDS: [(&str, u64); N_KINDS] = [
     ("sections of LWPs", 100),
     ("sections in interrupts", 1000),
     ("policy changes", 100),
-    ("leak rule changes", 6),
+    ("leak rule changes", 12),
     ("CPUs offline", 6),
     ("CPUs online", 6),
 ];
